@@ -1,0 +1,291 @@
+"""Every parameter of the pipeline, typed once.
+
+`make generate` writes nextflow_schema.json, conf/params.config and docs/parameters.md from these classes, and the
+check_params step validates with them. A class is a group of the launch form and, where a step's settings are named
+after it, exactly what that step receives on standard input.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from llamaflow.errors import UsageError
+
+T = TypeVar("T")
+Technique = Literal["full", "freeze", "lora", "rslora", "dora", "qlora"]
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _as_list(value: Any) -> Any:
+    """A comma-separated string (command line, launch form), a YAML list, or one value: always a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Several = Annotated[tuple[T, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+def _hidden(default: Any, description: str, **bounds: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"hidden": True}, **bounds)
+
+
+class Group(BaseModel):
+    """Base of all groups: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputOutput(Group):
+    """Input and output"""
+
+    input: str = Field(
+        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown; plain, .gz or .zst), local or http(s).",
+        json_schema_extra={"format": "file-path"},
+    )
+    outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})
+
+
+class Cleaning(Group):
+    """Data cleaning"""
+
+    min_characters: int = Field(1, ge=0, description="Records with fewer characters of text are dropped.")
+    max_characters: int = Field(100_000, ge=1, description="Records with more characters of text are dropped.")
+    max_dropped_fraction: float = Field(
+        0.1, ge=0, le=1, description="Stop when more than this share of a source's records is malformed or unusable. Duplicates do not count."
+    )
+    system_prompt: str | None = Field(
+        None, description="A system message put before every conversation that has none; the model then answers best with the same one."
+    )
+
+
+class Splitting(Group):
+    """Data splitting"""
+
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for validation: early stopping and the learning curves use it.")
+    test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for the final comparison with the base model; never trained on.")
+    stratify_by: Literal["source", "label"] = Field("source", description="Keep the shares equal within each source, or within each label.")
+    split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")
+
+
+class Models(Group):
+    """Models"""
+
+    models: Several[str] = Field(
+        description="Base models, one or several: a Hugging Face Hub id (owner/name, owner/name@revision), a local directory, a .gguf file, or pkg://package/file for weights that an installed Python package carries."
+    )
+    chat_template: str | None = Field(
+        None,
+        description="A Jinja file with the chat template for models that have none (base models, as opposed to instruct models).",
+        json_schema_extra={"format": "file-path"},
+    )
+    trust_remote_code: bool = _hidden(False, "Run Python code that comes with a model. Only for models whose code you have read.")
+
+
+class Grid(Group):
+    """Training grid
+
+    Every parameter here takes several values; the grid is their product.
+    """
+
+    techniques: Several[Technique] = Field(
+        ("lora",),
+        description="How to fine-tune: lora (small trained matrices beside frozen weights), rslora, dora, qlora (frozen weights in 4 bits), freeze (last layers only), full (all weights).",
+    )
+    learning_rate: Several[Annotated[float, Field(gt=0, le=1)] | Literal["auto"]] = Field(
+        ("auto",), description="Peak learning rate; auto takes what suits the technique."
+    )
+    num_train_epochs: Several[Annotated[float, Field(gt=0, le=1000)]] = Field((3.0,), description="Passes over the training data.")
+    per_device_train_batch_size: Several[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        (8,), description="Rows a forward pass; with packing a row holds several examples."
+    )
+    gradient_accumulation_steps: Several[Annotated[int, Field(ge=1, le=4096)]] = Field((1,), description="Forward passes an optimiser step.")
+    max_length: Several[Annotated[int, Field(ge=8, le=1_048_576)]] = Field(
+        (1024,), description="Tokens a row at most; longer examples are truncated and counted."
+    )
+    lora_r: Several[Annotated[int, Field(ge=1, le=1024)]] = Field((16,), description="Rank of the LoRA matrices.")
+    lora_alpha: Several[Annotated[float, Field(gt=0, le=8192)]] = Field((32.0,), description="LoRA scaling: the update is multiplied by lora_alpha / lora_r.")
+    lora_dropout: Several[Annotated[float, Field(ge=0, lt=1)]] = Field((0.0,), description="Dropout before the LoRA matrices.")
+    freeze_trainable_layers: Several[Annotated[int, Field(ge=1, le=1024)]] = Field((2,), description="Last layers that the technique freeze trains.")
+    lr_scheduler_type: Several[Scheduler] = Field(("cosine",), description="How the learning rate changes over the training.")
+    warmup_steps: Several[Annotated[float, Field(ge=0)]] = Field((0.05,), description="Steps of linear warm-up; below 1, a share of all steps.")
+    weight_decay: Several[Annotated[float, Field(ge=0, le=1)]] = Field((0.0,), description="AdamW weight decay.")
+    max_grad_norm: Several[Annotated[float, Field(gt=0)]] = Field((1.0,), description="Gradients are clipped to this norm.")
+    seed: Several[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+        (42,), description="Seed of initialisation and data order; several seeds show how much of a difference is luck."
+    )
+
+
+class Planning(Group):
+    """Trials"""
+
+    trials: str | None = Field(
+        None,
+        description="A CSV with one row a trial instead of the product: columns are names of the training grid (and model); what a row leaves empty comes from the grid's first value.",
+        json_schema_extra={"format": "file-path"},
+    )
+    max_trials: int = Field(64, ge=1, description="Refuse a grid with more trials than this.")
+    trials_per_task: int = Field(4, ge=1, le=64, description="Trials that train in one task and load their base model once.")
+
+
+class Training(Group):
+    """Training"""
+
+    packing: bool = Field(True, description="Put several short examples into one row (they do not see each other) instead of padding.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Precision of weights and activations; auto takes bfloat16 where the processor or GPU computes it fast."
+    )
+    target_modules: str = Field("all-linear", description="Layers that LoRA adapts: all-linear, or names separated by commas (q_proj,v_proj).")
+    eval_steps: int = Field(20, ge=1, description="Measure the validation loss every so many optimiser steps, and at the end.")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop a trial after so many measurements without a better validation loss; the best weights are kept."
+    )
+    logging_steps: int = Field(5, ge=1, description="Write progress every so many optimiser steps.")
+    save_steps: int = Field(50, ge=1, description="Save a checkpoint every so many optimiser steps.")
+    checkpoint_dir: str | None = Field(
+        None,
+        description="Where checkpoints and finished trials are kept for later runs; a directory that all tasks can reach. Default: checkpoints in the work directory, if that is a local one.",
+        json_schema_extra={"format": "directory-path"},
+    )
+
+
+class Evaluation(Group):
+    """Evaluation"""
+
+    metrics: Several[str] = Field(
+        ("rouge_l", "chrf", "bleu", "exact_match"),
+        description="Measures of the generated answers: ours by name, or any Hugging Face evaluate module by id or path. Perplexity is always measured; accuracy and macro_f1 where records carry a label.",
+    )
+    max_eval_rows: int | None = Field(None, ge=2, description="Evaluate on so many rows of the test split at most (a seeded sample).")
+    max_new_tokens: int = Field(128, ge=1, le=32768, description="Longest answer generated, in tokens.")
+    eval_batch_size: int = Field(16, ge=1, description="Rows a generation batch.")
+    bootstrap_resamples: int = _hidden(2000, "Resamples behind each interval and test.", ge=100)
+
+
+class Gate(Group):
+    """Selection"""
+
+    gate_metric: str = Field("rouge_l", description="The measure that decides: the best trial by it is the winner.")
+    gate_min_gain: float = Field(
+        0.0, ge=0, description="Publish only if the winner's gain over its base, at the lower end of its 95 % interval, is above this."
+    )
+
+
+class Export(Group):
+    """Release"""
+
+    release_name: str = Field("model", pattern=NAME, description="Name of the released model.")
+    release_version: str | None = Field(
+        None, pattern=NAME, description="Version of the release. Default: the winner's short hash, so that a release is never overwritten by another model."
+    )
+    parity_max_difference: float = Field(
+        0.1, gt=0, description="Largest allowed difference between the logits of the adapter and of the merged model, relative to the logits' spread."
+    )
+    license: str | None = Field(None, description="Licence of the released model for its card (an SPDX name). Default: the base model's.")
+
+
+class Generic(Group):
+    """Generic"""
+
+    help: bool = Field(False, description="Print the parameters and stop.")
+    help_all: bool = _hidden(False, "Print all parameters, the rare ones too, and stop.")
+    version: bool = _hidden(False, "Print the version and stop.")
+    publish_dir_mode: Literal["symlink", "rellink", "link", "copy", "copyNoFollow", "move"] = _hidden("copy", "How results reach the output directory.")
+    report_title: str | None = _hidden(None, "Title of the report.")
+
+
+class Params(Group):
+    """All parameters by group; on the command line and in params files they are flat."""
+
+    input_output: InputOutput
+    cleaning: Cleaning
+    splitting: Splitting
+    models: Models
+    grid: Grid
+    planning: Planning
+    training: Training
+    evaluation: Evaluation
+    gate: Gate
+    export: Export
+    generic: Generic
+
+    @model_validator(mode="after")
+    def _fractions_leave_something_to_train_on(self) -> Params:
+        if self.splitting.validation_fraction + self.splitting.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction together must stay below 1, or nothing is left to train on")
+        return self
+
+
+GROUPS: dict[str, type[Group]] = {name: field.annotation for name, field in Params.model_fields.items()}  # type: ignore[misc]
+GROUP_OF: dict[str, str] = {name: group for group, model in GROUPS.items() for name in model.model_fields}
+
+
+def resolve(values: Mapping[str, Any]) -> Params:
+    """Validate a flat mapping of parameters; an empty value means the default.
+
+    Raises UsageError that lists every fault at once: the name as typed, what was found, what is allowed.
+    """
+    names = [name for name in values if name not in GROUP_OF and not _is_echo(name, values)]
+    problems = [_unknown(name) for name in names]
+    grouped: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    for name, value in values.items():
+        if name in GROUP_OF and value is not None and value != "":
+            grouped[GROUP_OF[name]][name] = value
+    try:
+        resolved = Params.model_validate(grouped)
+    except ValidationError as error:
+        problems += describe(error, skip=1)
+    if problems:
+        raise UsageError(
+            f"{len(problems)} of the parameters cannot be used:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+            + "\nSee docs/parameters.md, or run with --help."
+        )
+    return resolved
+
+
+def describe(error: ValidationError, skip: int = 0, prefix: str = "--") -> list[str]:
+    """One line a fault of a validation, naming the field after leaving out `skip` leading parts of its place."""
+    lines = {}
+    for fault in error.errors():
+        place = fault["loc"][skip:]
+        name = f"{prefix}{place[0]}: " if place else ""
+        if fault["type"] == "missing":
+            lines[place[:1]] = f"{name}is required"
+        elif fault["type"] == "literal_error" and len(place) > 2:
+            continue  # the other member of a union ("auto") says nothing new
+        else:
+            given = "" if not place or isinstance(fault["input"], dict) else f"{_shown(fault['input'])} is not accepted: "
+            lines[place[:2]] = f"{name}{given}{_reason(fault)}"
+    return list(lines.values())
+
+
+def _reason(fault: Any) -> str:
+    reason = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if fault["type"] == "literal_error":
+        reason += nearest(str(fault["input"]), [word.strip("' ") for word in fault["ctx"]["expected"].replace(" or ", ",").split(",")])
+    return reason
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_echo(name: str, values: Mapping[str, Any]) -> bool:
+    """Nextflow gives --foo-bar twice, as foo-bar and as fooBar: keep the one that was typed."""
+    return "-" not in name and any("-" in other and other.replace("-", "").lower() == name.lower() for other in values)
+
+
+def _unknown(name: str) -> str:
+    return f"--{name}: there is no such parameter" + nearest(name, GROUP_OF)
+
+
+def nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word.replace("-", "_").lower(), known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,127 @@
+"""The record: the one form that data has between collect_source and tokenize_dataset.
+
+Parquet (zstd), read and written in batches, so that memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Record = dict[str, Any]
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+META = pa.struct([(name, pa.string()) for name in ("location", "subject_id", "license", "language", "created_at", "url")])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # content hash, see content_id
+        ("source", pa.string()),
+        ("type", pa.string()),  # text | chat | preference
+        ("text", pa.string()),  # text
+        ("messages", MESSAGES),  # chat: roles system, user, assistant
+        ("prompt", MESSAGES),  # preference, as are chosen and rejected
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        ("label", pa.string()),  # classification: the class, which is also the assistant's answer
+        ("split", pa.string()),  # train | validation | test where the user gave it
+        ("meta", META),  # location: file name and line or row number
+    ]
+)
+DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "location", "step", "reason", "record")])
+SPLITS = ("train", "validation", "test")
+BATCH_ROWS = 2048
+BATCH_CHARACTERS = 8_000_000
+EXCERPT = 2000  # characters of a dropped record that are kept
+
+
+class ParquetWriter:
+    """Write dictionaries to a Parquet file in batches; the file appears, whole, when the context ends without an error."""
+
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
+        self.path, self.schema, self.count = Path(path), schema, 0
+        self._part = self.path.with_name(self.path.name + ".part")
+        self._writer = pq.ParquetWriter(self._part, schema, compression="zstd")
+        self._batch: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._batch.append(row)
+        self.count += 1
+        self._characters += sum(map(len, texts_of(row)))
+        if len(self._batch) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=self.schema))
+            self._batch, self._characters = [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            self._part.replace(self.path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+
+class DroppedWriter(ParquetWriter):
+    """Write dropped records with the step and the reason; `reasons` counts them."""
+
+    def __init__(self, path: Path, step: str) -> None:
+        super().__init__(path, DROPPED_SCHEMA)
+        self.step, self.reasons = step, dict[str, int]()
+
+    def drop(self, source: str, location: str | None, reason: str, record: Any) -> None:
+        excerpt = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=str)
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        self.write({"source": source, "location": location, "step": self.step, "reason": reason, "record": excerpt[:EXCERPT]})
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:
+    """Iterate over the rows of a Parquet file, a batch in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns) if columns else None):
+            yield from batch.to_pylist()
+
+
+def count_rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+def turns_of(record: Record) -> list[dict[str, str]]:
+    """All messages of a chat or preference record, in order."""
+    return [turn for field in ("messages", "prompt", "chosen", "rejected") for turn in record.get(field) or ()]
+
+
+def texts_of(record: Record) -> Iterator[str]:
+    """Every text in a record, in order."""
+    if record.get("text"):
+        yield record["text"]
+    for turn in turns_of(record):
+        yield turn["content"] or ""
+
+
+def content_id(record: Record) -> str:
+    """Hash what a record says: equal for records that differ in case, white space or Unicode form only. 32 hex digits."""
+    parts = [record["type"], fold(record.get("text") or "")]
+    for field in ("messages", "prompt", "chosen", "rejected"):
+        parts += [f"{field}/{turn['role']}\x1f{fold(turn['content'])}" for turn in record.get(field) or ()]
+    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:32]
+
+
+def fold(text: str) -> str:
+    """NFKC, case-folded, runs of white space as one space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

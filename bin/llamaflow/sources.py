@@ -1,0 +1,89 @@
+"""The samplesheet: one row a data source."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+
+from llamaflow.errors import UsageError
+from llamaflow.params import NAME, Group, describe, nearest
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".txt": "txt",
+    ".md": "markdown",
+    ".markdown": "markdown",
+}
+COMPRESSIONS = (".gz", ".zst")
+
+
+class Source(Group):
+    """A data source: a row of the samplesheet."""
+
+    id: str = Field(pattern=NAME, description="Name of the source, used in reports and file names.")
+    path: str = Field(min_length=1, description="File (absolute, or relative to the samplesheet) or http(s) address.")
+    type: Literal["text", "chat", "preference"] | None = Field(None, description="Kind of records. Default: seen from the columns.")
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown"] | None = Field(None, description="File format. Default: by the file's ending.")
+    license: str | None = Field(None, description="Licence of the data (an SPDX name), for the data card.")
+    language: str | None = Field(None, description="Language of the records (an ISO 639-1 code).")
+    split: Literal["train", "validation", "test"] | None = Field(None, description="Put the whole source into this split.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    @property
+    def is_url(self) -> bool:
+        return urlsplit(self.path).scheme in ("http", "https")
+
+
+def format_of(path: str) -> str | None:
+    """The format that a file's name or an address tells, without .gz or .zst; None if it tells none."""
+    name = PurePosixPath(urlsplit(path).path if "://" in path else path)
+    if name.suffix.lower() in COMPRESSIONS:
+        name = name.with_suffix("")
+    return FORMATS.get(name.suffix.lower())
+
+
+def is_samplesheet(path: Path) -> bool:
+    """A CSV is a samplesheet if its header has the columns id and path."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader(file), [])
+    return {"id", "path"} <= {name.strip() for name in header}
+
+
+def read_samplesheet(path: Path) -> list[Source]:
+    """Read and check all rows. Raises UsageError with every fault, by line."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        problems = [
+            f"there is no column {name!r} in a samplesheet{nearest(name, Source.model_fields)}"
+            for name in reader.fieldnames or ()
+            if name.strip() not in Source.model_fields
+        ]
+        rows = [(reader.line_num, row) for row in reader]
+    sources: list[Source] = []
+    for line, row in rows if not problems else ():
+        try:
+            source = Source.model_validate({(name or "").strip(): value for name, value in row.items() if name})
+        except ValidationError as error:
+            problems += [f"line {line}: {fault}" for fault in describe(error, prefix="")]
+            continue
+        if source.id in {other.id for other in sources}:
+            problems.append(f"line {line}: id {source.id!r} is there twice; every source needs its own")
+        sources.append(source)
+    if not rows and not problems:
+        problems.append("it has no rows")
+    if problems:
+        raise UsageError(f"the samplesheet {path.name} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return sources

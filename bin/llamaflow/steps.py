@@ -1,0 +1,90 @@
+"""What every step does alike: settings from standard input, a receipt of what it did.
+
+A step is a script in bin/ with parse_args(argv), run(...) and main(argv=None). Paths come as arguments; settings come as
+one JSON object on standard input, so that no value of a user's ever meets a shell. The object holds the groups of
+parameters that the step needs (see params.py) and whatever else the workflow hands over.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from llamaflow import __version__
+from llamaflow.errors import UsageError
+from llamaflow.files import sha256, write_json
+
+REPORTED_PACKAGES = (
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "ftfy",
+    "httpx",
+    "multiqc",
+    "numpy",
+    "peft",
+    "pyarrow",
+    "pydantic",
+    "sacrebleu",
+    "torch",
+    "transformers",
+)
+
+
+def read_settings() -> dict[str, Any]:
+    """Read the JSON object on standard input; nothing there means no settings."""
+    text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    try:
+        settings = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise UsageError(f"standard input must be one JSON object with the step's settings: {error}") from error
+    if not isinstance(settings, dict):
+        raise UsageError("standard input must be one JSON object with the step's settings")
+    return settings
+
+
+@dataclass
+class Receipt:
+    """What a step did: written as <step>.json beside its results."""
+
+    step: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def add_input(self, path: Path) -> None:
+        self.inputs[path.name] = sha256(path)
+
+    def add_output(self, path: Path) -> None:
+        self.outputs[path.name] = sha256(path)
+
+
+@contextmanager
+def receipt(step: str, settings: Mapping[str, Any], directory: Path = Path()) -> Iterator[Receipt]:
+    """Measure a step and, if it ends well, write its receipt to <directory>/<step>.json.
+
+    seconds is wall time, peak_memory_bytes the largest resident set of the process or one of its children.
+    """
+    written, start = Receipt(step, settings), time.monotonic()
+    yield written
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    write_json(
+        directory / f"{step}.json",
+        {**vars(written), "seconds": round(time.monotonic() - start, 3), "peak_memory_bytes": peak * 1024, "versions": versions()},
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, LlamaFlow and of the packages that this process has imported."""
+    loaded = {name: metadata.version(name) for name in REPORTED_PACKAGES if name in sys.modules}
+    return {"python": platform.python_version(), "llamaflow": __version__, **loaded}
