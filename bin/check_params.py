@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Check all parameters and the samplesheet before anything heavy runs, and say what every step is to be given.
+
+check_params.py [--input FILE] [--trials FILE] [--chat-template FILE] < {flat parameters}  ->  params.json  check_params.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamaflow.code import digest
+from llamaflow.errors import UsageError, exits_cleanly
+from llamaflow.files import write_json
+from llamaflow.grid import cells_of
+from llamaflow.params import Params, resolve
+from llamaflow.references import parse_references
+from llamaflow.sources import Source, format_of, is_samplesheet, read_samplesheet
+from llamaflow.steps import read_settings, receipt
+
+# The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
+GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
+    "collect_source": ("cleaning",),
+    "clean_records": ("cleaning",),
+    "deduplicate_records": (),
+    "split_dataset": ("splitting",),
+    "fetch_model": ("models",),
+    "plan_trials": ("grid", "planning", "training"),
+    "tokenize_dataset": (),
+    "train_trials": ("training", "models"),
+    "evaluate_model": ("evaluation", "training", "models"),
+    "rank_trials": ("gate", "evaluation"),
+    "merge_model": ("export",),
+    "write_model_card": ("export",),
+    "write_report": ("generic",),
+    "publish_model": ("export",),
+}
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, help="the local copy of --input, if it is a table")
+    parser.add_argument("--trials", type=Path, help="the trials sheet")
+    parser.add_argument("--chat-template", type=Path)
+    parser.add_argument("--outdir", type=Path, default=Path())
+    return parser.parse_args(argv)
+
+
+def run(values: dict[str, Any], table: Path | None, trials: Path | None, template: Path | None) -> dict[str, Any]:
+    """Everything the workflow needs to know. Raises UsageError with all faults of all parts at once."""
+    params = resolve(values)
+    faults: list[str] = []
+    sources = _gather(faults, lambda: sources_of(params, table), [])
+    models = _gather(faults, lambda: parse_references(params.models.models), [])
+    if models:
+        _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
+    if faults:
+        raise UsageError("\n".join(faults))
+    settings = {step: settings_of(step, params) for step in GROUPS_OF_STEPS}
+    if template is not None:
+        settings["fetch_model"]["chat_template_text"] = template.read_text(encoding="utf-8")
+    return {
+        "sources": [source.model_dump(exclude_none=True) for source in sources],
+        "models": [model.as_dict() for model in models],
+        "settings": settings,
+    }
+
+
+def _gather(faults: list[str], part: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return part()
+    except UsageError as error:
+        faults.append(str(error))
+        return otherwise
+
+
+def sources_of(params: Params, table: Path | None) -> list[Source]:
+    """The rows of the samplesheet, or the one data file that was given directly."""
+    given = params.input_output.input
+    if table is not None and is_samplesheet(table):
+        return read_samplesheet(table)
+    if format_of(given) is None:
+        raise UsageError(
+            f"--input: {given} is neither a samplesheet (CSV with the columns id and path) nor a data file this pipeline knows by its ending (.jsonl .json .csv .tsv .parquet .txt .md, plain or .gz or .zst)"
+        )
+    return [Source(id=_id_of(given), path=given)]
+
+
+def _id_of(path: str) -> str:
+    stem = Path(path.split("?")[0]).name.split(".")[0]
+    return "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in stem).strip("_") or "data"
+
+
+def settings_of(step: str, params: Params) -> dict[str, Any]:
+    groups = {name: getattr(params, name).model_dump(mode="json") for name in GROUPS_OF_STEPS[step]}
+    return {"code": digest(step), **groups}
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    values = read_settings()
+    with receipt("check_params", values, args.outdir) as written:
+        resolved = run(values, args.input, args.trials, args.chat_template)
+        write_json(args.outdir / "params.json", resolved)
+        written.counts = {"sources": len(resolved["sources"]), "models": len(resolved["models"])}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Measure a base model, or what a trial made of it, on the test split.
+
+evaluate_model.py --model model/ [--trial <trial_id>/] --dataset dataset/
+    < {"id": "...", "code": "...", "evaluation": {...}, "training": {...}, "models": {...}}
+    ->  <id>/ with metrics.json, predictions.parquet and evaluate_model.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamaflow.chat import conversation_of, examples_of, render
+from llamaflow.errors import exits_cleanly
+from llamaflow.files import read_json, short_hash, write_json
+from llamaflow.metrics import column_of, row_scores
+from llamaflow.models import device, load_tokenizer, use_task_threads
+from llamaflow.params import Evaluation, Training
+from llamaflow.records import read_rows
+from llamaflow.stats import estimates
+from llamaflow.steps import read_settings, receipt
+from llamaflow.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from llamaflow.tokens import Batch
+
+SUITE = {"name": "test split", "version": 1}
+SEED = 42
+Row = dict[str, Any]
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--trial", type=Path)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--outdir", type=Path, default=Path())
+    return parser.parse_args(argv)
+
+
+def run(base: Path, trial: Path | None, dataset: Path, given: dict[str, Any], target: Path) -> None:
+    """Write target/ with metrics.json and predictions.parquet."""
+    from llamaflow.techniques import load_trained
+
+    settings, training = Evaluation.model_validate(given["evaluation"]), Training.model_validate(given["training"])
+    use_task_threads()
+    records = test_records(dataset, settings.max_eval_rows)
+    tokenizer = load_tokenizer(base)
+    model = load_trained(base, trial, training.dtype, trust_remote_code=given["models"]["trust_remote_code"])
+    rows = [described(record) for record in records]
+    add_losses(rows, records, model, tokenizer, settings.eval_batch_size)
+    add_answers(rows, records, model, tokenizer, settings)
+    add_scores(rows, settings.metrics)
+    write_results(rows, base, trial, settings, target)
+
+
+def test_records(dataset: Path, limit: int | None) -> list[Row]:
+    """The test split in an order that does not depend on the file; with a limit, the same sample for every model."""
+    ordered = sorted(read_rows(dataset / "test.parquet"), key=lambda record: hashlib.sha256(record["id"].encode()).digest())
+    return ordered[:limit]
+
+
+def described(record: Row) -> Row:
+    conversation = conversation_of(record)
+    reference = conversation[-1]["content"] if conversation else None
+    prompt = json.dumps(conversation[:-1], ensure_ascii=False) if conversation else None
+    return {"record_id": record["id"], "source": record["source"], "prompt": prompt, "reference": reference, "prediction": None, "label": record["label"]}
+
+
+def add_losses(rows: list[Row], records: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int) -> None:
+    """Add nll (nats, summed over the completion's tokens) and tokens (their number) to every row."""
+    import torch
+
+    from llamaflow.loss import CompletionLoss
+
+    context = getattr(model.config, "max_position_embeddings", None) or 4096
+    loss = CompletionLoss(model)
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        examples = [next(iter(examples_of(tokenizer, [record], context))) for record in records[part]]
+        batch = _one_row_each(examples, context)
+        with torch.inference_mode():
+            losses = loss.per_token(batch.to(device())).cpu()
+        per_row = losses.split((batch.labels != -100).sum(1).tolist())
+        for row, values in zip(rows[part], per_row, strict=True):
+            row["nll"], row["tokens"] = float(values.sum()), len(values)
+
+
+def _one_row_each(examples: list[tuple[list[int], list[bool]]], context: int) -> Batch:
+    import numpy as np
+
+    from llamaflow.tokens import make_batch
+
+    return make_batch([(np.array(ids[:context]), np.array(labelled[:context])) for ids, labelled in examples], 0)
+
+
+def add_answers(rows: list[Row], records: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Evaluation) -> None:
+    """Add the model's greedy answer to every row that has a conversation; similar lengths go together to save padding."""
+    prompts = [
+        (index, render(tokenizer, conversation[:-1], answer_next=True)) for index, record in enumerate(records) if (conversation := conversation_of(record))
+    ]
+    prompts.sort(key=lambda item: len(item[1]))
+    for start in range(0, len(prompts), settings.eval_batch_size):
+        part = prompts[start : start + settings.eval_batch_size]
+        for (index, _), answer in zip(part, generate([text for _, text in part], model, tokenizer, settings.max_new_tokens), strict=True):
+            rows[index]["prediction"] = answer
+        print(f"answered {min(start + settings.eval_batch_size, len(prompts))} of {len(prompts)}", flush=True)
+
+
+def generate(texts: list[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> Iterator[str]:
+    """Greedy answers, so that a comparison does not depend on luck."""
+    import torch
+
+    tokenizer.padding_side = "left"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    encoded = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(device())
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=encoded["input_ids"],
+            attention_mask=encoded["attention_mask"],
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            use_cache=True,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    for answer in output[:, encoded["input_ids"].shape[1] :]:
+        yield tokenizer.decode(answer, skip_special_tokens=True).strip()
+
+
+def add_scores(rows: list[Row], metrics: Sequence[str]) -> None:
+    answered = [row for row in rows if row["prediction"] is not None]
+    for metric in metrics if answered else ():
+        name = f"score_{column_of(metric)}"
+        for row in rows:
+            row[name] = None
+        for row, score in zip(answered, row_scores(metric, [row["prediction"] for row in answered], [row["reference"] for row in answered]), strict=True):
+            row[name] = score
+
+
+def write_results(rows: list[Row], base: Path, trial: Path | None, settings: Evaluation, target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    model = read_json(base / "model.json")
+    predictions = pa.Table.from_pylist(rows)
+    pq.write_table(predictions, target / "predictions.parquet", compression="zstd")
+    write_json(
+        target / "metrics.json",
+        {
+            "id": target.name.removesuffix(".part"),
+            "kind": "base" if trial is None else "trial",
+            "model": model["id"],
+            "suite": SUITE,
+            "metrics": estimates(predictions, settings.bootstrap_resamples, SEED),
+        },
+    )
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    given = read_settings()
+    name, target = given["id"], args.outdir / given["id"]
+    store = Store(given["training"].get("checkpoint_dir") if args.trial else None)
+    key = short_hash([given, read_json(args.dataset / "dataset.json")["sha256"]], 32)
+    shutil.rmtree(target, ignore_errors=True)
+    if store.restore(name, "evaluation", key, target):
+        print(f"{name} was evaluated before: taken from the store")
+        return
+    part = args.outdir / f"{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with receipt("evaluate_model", given, part) as written:
+        run(args.model, args.trial, args.dataset, given, part)
+        written.add_output(part / "predictions.parquet")
+        written.add_output(part / "metrics.json")
+    part.rename(target)
+    store.keep(name, "evaluation", key, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Conversations as text and tokens, and which of it the model is to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+Example = tuple[list[int], list[bool]]  # token ids, and which of them the model learns to write
+
+
+def conversation_of(record: dict[str, Any]) -> list[Message] | None:
+    """The messages to learn from: a chat's own, a preference's prompt with the chosen answer; None for plain text."""
+    if record["type"] == "text":
+        return None
+    return list(record["messages"] or []) or [*(record["prompt"] or []), *record["chosen"]]
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, answer_next: bool = False) -> str:
+    """Apply the chat template; with answer_next the text ends where the assistant's answer begins."""
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next))
+
+
+def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
+    """The whole text and the (start, end) characters of every assistant turn, its end-of-turn mark included.
+
+    Templates that rewrite earlier turns (some drop former reasoning) give a span for the last answer only: that is the
+    text the model would see when it is used.
+    """
+    text = render(tokenizer, messages)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before, after = render(tokenizer, messages[:index], answer_next=True), render(tokenizer, messages[: index + 1])
+            if text.startswith(before) and text.startswith(after.rstrip()):
+                spans.append((len(before), len(after.rstrip())))
+    return text, spans
+
+
+def examples_of(tokenizer: PreTrainedTokenizerBase, records: list[dict[str, Any]], max_length: int) -> Iterator[Example]:
+    """Token ids and labels of a batch of records; plain text longer than max_length becomes several examples."""
+    conversations = [conversation for record in records if (conversation := conversation_of(record))]
+    texts = [record["text"] for record in records if record["type"] == "text"]
+    yield from chat_examples(tokenizer, conversations)
+    for ids in tokenizer(texts)["input_ids"] if texts else ():
+        ended = [*ids, tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else ids
+        for start in range(0, len(ended), max_length):
+            yield (piece := ended[start : start + max_length]), [True] * len(piece)
+
+
+def chat_examples(tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict[str, str]]]) -> Iterator[Example]:
+    """Labels on every token that begins inside an assistant turn."""
+    if not conversations:
+        return
+    rendered = [assistant_spans(tokenizer, conversation) for conversation in conversations]
+    encoded = tokenizer([text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True)
+    for (_, spans), ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        yield ids, [any(first <= start < last for first, last in spans) for start, _ in offsets]

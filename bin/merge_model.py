@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Merge the winning adapter into its base, and prove that the merged model answers as the adapter did.
+
+merge_model.py --model model/ --trial <trial_id>/ --dataset dataset/ < {"export": {...}}
+    ->  merged/  parity.json  merge_model.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamaflow.chat import conversation_of, render
+from llamaflow.errors import exits_cleanly
+from llamaflow.files import write_json
+from llamaflow.models import load_model, load_tokenizer, use_task_threads
+from llamaflow.params import Export
+from llamaflow.records import read_rows
+from llamaflow.steps import read_settings, receipt
+
+if TYPE_CHECKING:
+    import torch
+
+PROMPTS = 24
+LONGEST = 512  # tokens of a prompt that are compared
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--trial", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--outdir", type=Path, default=Path())
+    return parser.parse_args(argv)
+
+
+def run(base: Path, trial: Path, dataset: Path, settings: Export, outdir: Path) -> dict[str, Any]:
+    """Write outdir/merged and return what the comparison of both models gave."""
+    import torch
+
+    from llamaflow.techniques import load_trained
+
+    use_task_threads()
+    part, merged = outdir / "merged.part", outdir / "merged"
+    shutil.rmtree(part, ignore_errors=True)
+    tuned: Any = load_trained(base, trial, "float32")
+    prompts = prompts_of(dataset, base)
+    before = [logits_of(tuned, prompt) for prompt in prompts]
+    if hasattr(tuned, "merge_and_unload"):
+        tuned = tuned.merge_and_unload()
+    tuned.to(saved_dtype(base)).save_pretrained(part)
+    load_tokenizer(base).save_pretrained(part)
+    shutil.rmtree(merged, ignore_errors=True)
+    part.rename(merged)
+    reloaded = load_model(merged, torch.float32)
+    return compare(before, [logits_of(reloaded, prompt) for prompt in prompts], settings.parity_max_difference)
+
+
+def saved_dtype(base: Path) -> torch.dtype:
+    """The precision that the base's weights came in."""
+    import torch
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(base).dtype or torch.float32
+
+
+def prompts_of(dataset: Path, base: Path) -> list[torch.Tensor]:
+    """Token ids [1, tokens] of test prompts, or of the beginnings of test texts."""
+    tokenizer = load_tokenizer(base)
+    texts = []
+    for record in islice(read_rows(dataset / "test.parquet"), PROMPTS):
+        conversation = conversation_of(record)
+        texts.append(render(tokenizer, conversation[:-1], answer_next=True) if conversation else record["text"])
+    return [tokenizer(text, return_tensors="pt", add_special_tokens=False, truncation=True, max_length=LONGEST)["input_ids"] for text in texts]
+
+
+def logits_of(model: Any, prompt: torch.Tensor) -> torch.Tensor:
+    """Logits [tokens, vocabulary] on the CPU."""
+    import torch
+
+    with torch.inference_mode():
+        return model(prompt.to(model.device)).logits[0].float().cpu()
+
+
+def compare(before: list[torch.Tensor], after: list[torch.Tensor], allowed: float) -> dict[str, Any]:
+    """Largest logit difference, relative to the spread (standard deviation) of the logits, and how often the next token is the same."""
+    spread = sum(float(logits.std()) for logits in before) / len(before)
+    largest = max(float((one - other).abs().max()) for one, other in zip(before, after, strict=True))
+    same = [bool(one[-1].argmax() == other[-1].argmax()) for one, other in zip(before, after, strict=True)]
+    tokens = sum(int((one.argmax(-1) == other.argmax(-1)).sum()) for one, other in zip(before, after, strict=True))
+    relative = largest / spread
+    return {
+        "passed": relative <= allowed,
+        "largest_logit_difference": round(largest, 6),
+        "logit_spread": round(spread, 6),
+        "relative_difference": round(relative, 6),
+        "allowed_relative_difference": allowed,
+        "first_token_agreement": sum(same) / len(same),
+        "greedy_agreement": tokens / sum(len(logits) for logits in before),
+        "prompts": len(before),
+    }
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    given = read_settings()
+    with receipt("merge_model", given, args.outdir) as written:
+        parity = run(args.model, args.trial, args.dataset, Export.model_validate(given.get("export", {})), args.outdir)
+        write_json(args.outdir / "parity.json", parity)
+        written.add_output(args.outdir / "merged")
+        written.counts = parity
+
+
+if __name__ == "__main__":
+    main()

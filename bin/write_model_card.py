@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Write the model card: what the model is, what it was made from, how good it is, and what it cannot do.
+
+write_model_card.py --model model.json --trial <trial_id>/ --parity parity.json --dataset dataset.json
+    --leaderboard leaderboard.json --winner winner.json < {"export": {...}}  ->  README.md  write_model_card.json
+
+The metadata follow the Hugging Face Hub's model card specification, results included (model-index).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llamaflow.errors import exits_cleanly
+from llamaflow.files import read_json, write_text
+from llamaflow.params import Export
+from llamaflow.steps import read_settings, receipt
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("model", "trial", "parity", "dataset", "leaderboard", "winner"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--outdir", type=Path, default=Path())
+    return parser.parse_args(argv)
+
+
+def card(facts: dict[str, Any], settings: Export) -> str:
+    """The whole card as Markdown with YAML metadata."""
+    header = yaml.safe_dump(metadata(facts, settings), sort_keys=False, allow_unicode=True)
+    sections = [introduction(facts, settings), quality(facts), training(facts), data(facts), limits(facts), usage(settings)]
+    return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
+    model, dataset = facts["model"], facts["dataset"]
+    results = [{"type": name, "value": round(metric["value"], 4)} for name, metric in facts["tuned"].items()]
+    found: dict[str, Any] = {
+        "base_model": model["source"] if model["kind"] == "hub" else None,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": settings.license or model.get("license"),
+        "language": sorted(language for language in dataset.get("languages", {}) if language and language != "unknown") or None,
+        "tags": ["llamaflow", facts["trial"]["technique"]],
+        "model-index": [
+            {
+                "name": settings.release_name,
+                "results": [{"task": {"type": "text-generation"}, "dataset": {"name": "held-out test split", "type": "private"}, "metrics": results}],
+            }
+        ],
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def introduction(facts: dict[str, Any], settings: Export) -> str:
+    trial, model = facts["trial"], facts["model"]
+    origin = model["source"] + (f" at revision {model['revision']}" if model["revision"] else "")
+    return f"# {settings.release_name}\n\n{model['id']} ({origin}), fine-tuned with {trial['technique']} by LlamaFlow.\n\n{facts['winner']['reason']}"
+
+
+def quality(facts: dict[str, Any]) -> str:
+    lines = [
+        "## Quality",
+        "",
+        "Measured on held-out records that no training saw; 95 % bootstrap intervals in brackets.",
+        "",
+        "| measure | base | this model | records |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, tuned in facts["tuned"].items():
+        lines.append(f"| {name} | {_with_interval(facts['base'].get(name))} | {_with_interval(tuned)} | {tuned['n']} |")
+    parity = facts["parity"]
+    lines += [
+        "",
+        f"The merged weights answer as the adapter did: {parity['greedy_agreement']:.2%} of next tokens are the same, and the largest logit difference is {parity['relative_difference']:.2%} of the logits' spread.",
+    ]
+    return "\n".join(lines)
+
+
+def _with_interval(metric: dict[str, float] | None) -> str:
+    return f"{metric['value']:.3f} [{metric['ci_low']:.3f}, {metric['ci_high']:.3f}]" if metric else ""
+
+
+def training(facts: dict[str, Any]) -> str:
+    rows = [f"| {name} | {value} |" for name, value in facts["trial"]["hyperparameters"].items()]
+    return "\n".join(["## Training", "", "`trial.json` beside this card reproduces it.", "", "| hyperparameter | value |", "| --- | --- |", *rows])
+
+
+def data(facts: dict[str, Any]) -> str:
+    dataset = facts["dataset"]
+    lines = ["## Data", "", f"Digest: `{dataset['sha256']}`", "", "| source | licence | train | validation | test |", "| --- | --- | --- | --- | --- |"]
+    for name, source in dataset["sources"].items():
+        lines.append(
+            f"| {name} | {source.get('license') or 'not given'} | " + " | ".join(str(source.get(split, 0)) for split in ("train", "validation", "test")) + " |"
+        )
+    return "\n".join(lines)
+
+
+def limits(facts: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## Limits",
+            "",
+            f"- The figures hold for questions like those of the test split ({facts['dataset']['splits']['test']} records), asked in the same form. Other uses were not measured.",
+            "- The model can state wrong facts with confidence. Check answers that matter against their source.",
+            "- Safety, bias and the presence of personal data in answers were not evaluated.",
+            "- It inherits the limits and the licence terms of its base model.",
+        ]
+    )
+
+
+def usage(settings: Export) -> str:
+    return f"""## Use
+
+```python
+from transformers import pipeline
+
+chat = pipeline("text-generation", model="path/to/{settings.release_name}")
+print(chat([{{"role": "user", "content": "..."}}], max_new_tokens=128)[0]["generated_text"][-1]["content"])
+```"""
+
+
+def facts_from(args: argparse.Namespace) -> dict[str, Any]:
+    facts = {name: read_json(getattr(args, name)) for name in ("model", "parity", "dataset", "leaderboard", "winner")}
+    rows = {row["id"]: row for row in facts["leaderboard"]["rows"]}
+    trial = read_json(args.trial / "trial.json")
+    return facts | {"trial": trial, "tuned": rows[trial["trial_id"]]["metrics"], "base": rows[f"base-{trial['model']['id']}"]["metrics"]}
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    given = read_settings()
+    with receipt("write_model_card", given, args.outdir) as written:
+        write_text(args.outdir / "README.md", card(facts_from(args), Export.model_validate(given.get("export", {}))))
+        written.add_output(args.outdir / "README.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+process CLEAN_RECORDS {
+    tag "${meta.id}"
+    label 'process_low'
+
+    conda "${moduleDir}/environment.yml"
+    container "ghcr.io/llamaflow/clean_records:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(records), stdin
+
+    output:
+    tuple val(meta), path('cleaned.parquet'), emit: records
+    path 'clean_records.dropped.parquet', emit: dropped
+    path 'clean_records.json', emit: receipt
+    tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
+    tuple val("${task.process}"), val('ftfy'), eval('package_version.py ftfy'), topic: versions
+    tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    clean_records.py --records ${records} ${args}
+    """
+
+    stub:
+    """
+    touch cleaned.parquet clean_records.dropped.parquet
+    echo '{"step": "clean_records"}' > clean_records.json
+    """
+}

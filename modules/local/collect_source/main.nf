@@ -1,0 +1,33 @@
+process COLLECT_SOURCE {
+    tag "${meta.id}"
+    label 'process_low'
+
+    conda "${moduleDir}/environment.yml"
+    container "ghcr.io/llamaflow/collect_source:${workflow.manifest.version}"
+
+    input:
+    tuple val(meta), path(source, stageAs: 'source/*'), stdin
+
+    output:
+    tuple val(meta), path('collected.parquet'), emit: records
+    path 'collect_source.dropped.parquet', emit: dropped
+    path 'collect_source.json', emit: receipt
+    tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
+    tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+    tuple val("${task.process}"), val('httpx'), eval('package_version.py httpx'), topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    collect_source.py ${source ? '--path source/*' : ''} ${args}
+    """
+
+    stub:
+    """
+    touch collected.parquet collect_source.dropped.parquet
+    echo '{"step": "collect_source"}' > collect_source.json
+    """
+}

@@ -1,0 +1,32 @@
+process DEDUPLICATE_RECORDS {
+    label 'process_low'
+
+    conda "${moduleDir}/environment.yml"
+    container "ghcr.io/llamaflow/deduplicate_records:${workflow.manifest.version}"
+
+    input:
+    path records, stageAs: 'records/?/*'
+    stdin
+
+    output:
+    path 'deduplicated.parquet', emit: records
+    path 'deduplicate_records.dropped.parquet', emit: dropped
+    path 'deduplicate_records.json', emit: receipt
+    tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
+    tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    deduplicate_records.py --records ${records} ${args}
+    """
+
+    stub:
+    """
+    touch deduplicated.parquet deduplicate_records.dropped.parquet
+    echo '{"step": "deduplicate_records"}' > deduplicate_records.json
+    """
+}

@@ -1,0 +1,32 @@
+process PLAN_TRIALS {
+    label 'process_single'
+
+    conda "${moduleDir}/environment.yml"
+    container "ghcr.io/llamaflow/plan_trials:${workflow.manifest.version}"
+
+    input:
+    path dataset
+    path models, stageAs: 'models/?/*'
+    path trials, stageAs: 'trials/*'
+    stdin
+
+    output:
+    path 'packs.jsonl', emit: packs
+    path 'plan_trials.json', emit: receipt
+    tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
+    tuple val("${task.process}"), val('pydantic'), eval('package_version.py pydantic'), topic: versions
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    plan_trials.py --dataset ${dataset} --models ${models} ${trials ? '--trials trials/*' : ''} ${args}
+    """
+
+    stub:
+    """
+    plan_trials.py --dataset ${dataset} --models ${models} ${trials ? '--trials trials/*' : ''}
+    """
+}

@@ -1,0 +1,49 @@
+/*
+ * Sources -> one clean, split dataset
+ */
+
+include { toJson              } from '../utils_llamaflow_pipeline'
+include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
+include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
+include { DEDUPLICATE_RECORDS } from '../../../modules/local/deduplicate_records'
+include { SPLIT_DATASET       } from '../../../modules/local/split_dataset'
+
+workflow PREPARE_DATA {
+    take:
+    ch_sources  // [meta, file or [], row of the samplesheet]
+    ch_settings // value: map of step -> settings
+
+    main:
+    // one task a source: read it, whatever its format, as records
+    ch_to_collect = ch_sources.combine(ch_settings).map { meta, file, source, settings ->
+        [meta, file, toJson(settings.collect_source + [source: source])]
+    }
+    COLLECT_SOURCE(ch_to_collect)
+
+    // repair and check every record
+    ch_to_clean = COLLECT_SOURCE.out.records.combine(ch_settings).map { meta, records, settings ->
+        [meta, records, toJson(settings.clean_records)]
+    }
+    CLEAN_RECORDS(ch_to_clean)
+
+    // across all sources, in the order of the samplesheet: of two equal records the first is kept
+    ch_cleaned = CLEAN_RECORDS.out.records
+        .toSortedList { one, other -> one[0].position <=> other[0].position }
+        .map { items -> items.collect { item -> item[1] } }
+    DEDUPLICATE_RECORDS(ch_cleaned, ch_settings.map { settings -> toJson(settings.deduplicate_records) })
+
+    // train, validation and test; what was dropped on the way, and why
+    ch_receipts = COLLECT_SOURCE.out.receipt.mix(CLEAN_RECORDS.out.receipt, DEDUPLICATE_RECORDS.out.receipt)
+    ch_dropped  = COLLECT_SOURCE.out.dropped.mix(CLEAN_RECORDS.out.dropped, DEDUPLICATE_RECORDS.out.dropped)
+    SPLIT_DATASET(
+        DEDUPLICATE_RECORDS.out.records,
+        ch_receipts.toSortedList { one, other -> one.toString() <=> other.toString() },
+        ch_dropped.toSortedList { one, other -> one.toString() <=> other.toString() },
+        ch_settings.map { settings -> toJson(settings.split_dataset) },
+    )
+
+    emit:
+    dataset     = SPLIT_DATASET.out.dataset     // value: directory
+    description = SPLIT_DATASET.out.description // value: dataset.json
+    receipts    = ch_receipts.mix(SPLIT_DATASET.out.receipt)
+}

@@ -1,0 +1,130 @@
+"""clean_records: text is repaired, records that cannot teach are dropped with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_files import chat, receipt, rows, write_records
+
+from llamaflow.records import content_id
+
+Clean = Callable[..., list[dict[str, Any]]]
+USER, ASSISTANT, SYSTEM = ({"role": role, "content": f"I am the {role}."} for role in ("user", "assistant", "system"))
+
+
+@pytest.fixture
+def clean(run_step: Any, tmp_path: Path) -> Clean:
+    """Clean records and return what is left."""
+
+    def run(records: list[dict[str, Any]], **cleaning: Any) -> list[dict[str, Any]]:
+        path = write_records(tmp_path / "collected.parquet", records)
+        run_step("clean_records", ["--records", path, "--outdir", tmp_path], {"cleaning": cleaning})
+        return rows(tmp_path / "cleaned.parquet")
+
+    return run
+
+
+def test_repairs_every_field_and_gives_a_new_id(clean: Clean, tmp_path: Path) -> None:
+    preference = {"type": "preference", "prompt": [USER], "chosen": [{"role": "assistant", "content": "Ã© bom \n"}], "rejected": [ASSISTANT]}
+    text, talk, choice = clean([{"type": "text", "text": " FÃ©rias\r\n"}, chat("A ?\x00", "B\n\n\n\n\nC"), preference])
+    assert text["text"] == "Férias"
+    assert [turn["content"] for turn in talk["messages"]] == ["A ?", "B\n\n\nC"]
+    assert choice["chosen"][0]["content"] == "é bom"
+    assert all(record["id"] == content_id(record) for record in (text, talk, choice))
+    assert receipt(tmp_path / "clean_records.json")["counts"] == {
+        "records": 3,
+        "changed": 3,
+        "dropped": {},
+        "sources": {"faq": {"kept": 3, "dropped": {}}},
+    }
+
+
+def test_label_stays_equal_to_the_answer(clean: Clean) -> None:
+    (record,) = clean([chat("Buy!", "lÃ¡ ", label="lÃ¡ ")])
+    assert record["label"] == record["messages"][1]["content"] == "lá"
+
+
+def test_system_prompt_is_put_before_conversations_without_one(clean: Clean) -> None:
+    prompt = {"role": "system", "content": "Be kind."}
+    preference = {"type": "preference", "prompt": [USER], "chosen": [ASSISTANT], "rejected": [{**ASSISTANT, "content": "no"}]}
+    empty = {"type": "chat", "messages": [{"role": "system", "content": " "}, USER, ASSISTANT]}
+    own = {"type": "chat", "messages": [SYSTEM, USER, ASSISTANT]}
+    records = clean([chat("A?", "B."), preference, empty, own, {"type": "text", "text": "plain"}], system_prompt="Be kind.")
+    assert [(record["messages"] or record["prompt"] or [None])[0] for record in records] == [prompt, prompt, prompt, SYSTEM, None]
+    assert records[0]["id"] == content_id(records[0])
+
+
+def conversation(*turns: dict[str, str]) -> dict[str, Any]:
+    return {"type": "chat", "messages": list(turns)}
+
+
+def preference(prompt: list[dict[str, str]], chosen: list[dict[str, str]], rejected: list[dict[str, str]]) -> dict[str, Any]:
+    return {"type": "preference", "prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+OTHER = {"role": "assistant", "content": "Something else."}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"type": "text", "text": " \x00\n"}, "empty"),
+        (chat("", " "), "empty"),
+        ({"type": "text", "text": "short"}, "too short"),
+        ({"type": "text", "text": "long " * 50}, "too long"),
+        (conversation(USER), "no assistant turn"),
+        (conversation(SYSTEM, ASSISTANT), "no user turn"),
+        (conversation(ASSISTANT, USER), "role order"),
+        (conversation(USER, USER, ASSISTANT), "role order"),
+        (conversation(USER, ASSISTANT, USER), "role order"),
+        (conversation(USER, SYSTEM, ASSISTANT), "role order"),
+        (conversation(USER, {**ASSISTANT, "content": "\t"}), "empty turn"),
+        (conversation(USER, {"role": "tool", "content": "x"}, ASSISTANT), "unknown role"),
+        (preference([USER], [ASSISTANT], [{**ASSISTANT, "content": "i am the assistant"}]), None),
+        (preference([USER], [ASSISTANT], [{**ASSISTANT, "content": " I am the assistant.\n"}]), "chosen equals rejected"),
+        (preference([USER], [ASSISTANT], [USER]), "no assistant turn"),
+        (preference([], [USER, ASSISTANT], [USER, OTHER]), "role order"),
+        (preference([USER, ASSISTANT], [], []), "role order"),
+        (conversation(SYSTEM, USER, ASSISTANT, USER, ASSISTANT), None),
+        (preference([SYSTEM, USER], [ASSISTANT], [OTHER]), None),
+        (preference([USER], [ASSISTANT, USER, ASSISTANT], [OTHER]), None),
+    ],
+)
+def test_rules(clean: Clean, tmp_path: Path, record: dict[str, Any], reason: str | None) -> None:
+    good = {"type": "text", "text": "good enough"}
+    left = clean([good, record], min_characters=9, max_characters=200, max_dropped_fraction=0.5)
+    dropped = rows(tmp_path / "clean_records.dropped.parquet")
+    assert len(left) == (2 if reason is None else 1)
+    assert [(row["step"], row["reason"], row["location"]) for row in dropped] == ([] if reason is None else [("clean_records", reason, "faq.csv:2")])
+
+
+def test_lengths_do_not_count_the_added_system_prompt(clean: Clean) -> None:
+    assert len(clean([chat("A?", "B.")], system_prompt="x" * 100, max_characters=4)) == 1
+
+
+@pytest.mark.parametrize(("bad", "fraction", "stops"), [(1, 0.1, False), (2, 0.1, True), (2, 0.2, False)])
+def test_max_dropped_fraction_is_of_each_source(clean: Clean, capsys: pytest.CaptureFixture[str], bad: int, fraction: float, stops: bool) -> None:
+    small = [{"type": "text", "text": "" if number < bad else f"text {number}", "source": "small"} for number in range(10)]
+    large = [{"type": "text", "text": f"text {number}"} for number in range(90)]
+    if not stops:
+        assert len(clean(small + large, max_dropped_fraction=fraction)) == 100 - bad
+        return
+    with pytest.raises(SystemExit) as stopped:
+        clean(small + large, max_dropped_fraction=fraction)
+    assert stopped.value.code == 65
+    message = capsys.readouterr().err
+    assert "source 'small': 2 of 10 records (20.0%)" in message
+    assert "2 x empty" in message
+    assert "faq.csv:1: empty" in message
+
+
+@pytest.mark.parametrize("records", [[], [{"type": "text", "text": ""}]])
+def test_nothing_left(clean: Clean, tmp_path: Path, capsys: pytest.CaptureFixture[str], records: list[dict[str, Any]]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        clean(records, max_dropped_fraction=1.0)
+    assert stopped.value.code == 65
+    assert f"all records were dropped: {'1 x empty' if records else 'there were none'}" in capsys.readouterr().err
+    assert not (tmp_path / "cleaned.parquet").exists()

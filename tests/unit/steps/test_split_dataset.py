@@ -1,0 +1,226 @@
+"""split_dataset: seeded, stratified, without leaks, and described."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from record_files import chat, receipt, rows, write_records
+
+from llamaflow.records import DroppedWriter
+
+Splits = dict[str, list[dict[str, Any]]]
+Split = Callable[..., Splits]
+NAMES = ("train", "validation", "test")
+
+
+@pytest.fixture
+def split(run_step: Any, tmp_path: Path) -> Split:
+    def run(records: list[dict[str, Any]], *more: Any, **splitting: Any) -> Splits:
+        path = write_records(tmp_path / "deduplicated.parquet", records)
+        run_step("split_dataset", ["--records", path, *more, "--outdir", tmp_path], {"splitting": splitting})
+        return {name: rows(tmp_path / "dataset" / f"{name}.parquet") for name in NAMES}
+
+    return run
+
+
+def texts(count: int, source: str = "faq", **more: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": f"{source} text {number}", "source": source, **more} for number in range(count)]
+
+
+def ids(splits: Splits) -> dict[str, set[str]]:
+    return {name: {record["id"] for record in records} for name, records in splits.items()}
+
+
+def description(tmp_path: Path) -> Any:
+    return receipt(tmp_path / "dataset" / "dataset.json")
+
+
+def test_fractions(split: Split) -> None:
+    assert {name: len(records) for name, records in split(texts(100)).items()} == {"train": 80, "validation": 10, "test": 10}
+
+
+def test_seed_decides(split: Split) -> None:
+    first, again, other = ids(split(texts(50))), ids(split(texts(50))), ids(split(texts(50), split_seed=7))
+    assert first == again
+    assert first != other
+
+
+def test_content_decides_not_order(split: Split, tmp_path: Path) -> None:
+    # sizes that the fractions do not divide, so that the order of the strata would show
+    records = texts(44) + texts(37, "b") + [chat(f"{number}?", "yes", source=source) for number in range(33) for source in "cd"]
+    first, first_description = ids(split(records)), description(tmp_path)
+    for seed in range(5):
+        random.Random(seed).shuffle(records)
+        assert ids(split(records)) == first
+        assert description(tmp_path) == first_description
+
+
+def test_digest_tells_content_and_split(split: Split, tmp_path: Path) -> None:
+    digests = set()
+    for records, seed in ((texts(40), 42), (texts(41), 42), (texts(40), 43)):
+        split(records, split_seed=seed)
+        digests.add(description(tmp_path)["sha256"])
+    assert len(digests) == 3
+
+
+def test_digest_tells_the_splits_apart(split: Split, tmp_path: Path) -> None:
+    records = [{**record, "split": NAMES[number % 3]} for number, record in enumerate(texts(9))]
+    split(records)
+    first = description(tmp_path)["sha256"]
+    split([{**record, "split": NAMES[(number + 1) % 3]} for number, record in enumerate(texts(9))])
+    assert description(tmp_path)["sha256"] != first
+
+
+LABELS = st.lists(st.integers(1, 60), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=LABELS, fractions=st.tuples(st.floats(0.05, 0.45), st.floats(0.05, 0.45)), by=st.sampled_from(["source", "label"]), seed=st.integers(0, 99))
+def test_shares_hold_in_every_stratum(split: Split, sizes: list[int], fractions: tuple[float, float], by: str, seed: int) -> None:
+    records = [record for number, size in enumerate(sizes) for record in texts(size, f"s{number}", label=f"l{number}")]
+    records += [{"type": "text", "text": f"given {name}", "source": "given", "split": name} for name in NAMES]  # no split is empty
+    splits = split(records, validation_fraction=fractions[0], test_fraction=fractions[1], stratify_by=by, split_seed=seed)
+    found = ids(splits)
+    assert sum(map(len, found.values())) == len(set.union(*found.values())) == len(records)
+    for name, fraction in zip(NAMES[1:], fractions, strict=True):
+        drawn = Counter(record["source"] for record in splits[name])
+        for number, size in enumerate(sizes):
+            assert abs(drawn[f"s{number}"] - fraction * size) <= 1
+        assert abs(sum(drawn.values()) - 1 - fraction * sum(sizes)) <= 2
+
+
+def test_many_small_strata_give_test_records_too(split: Split) -> None:
+    records = [record for number in range(100) for record in texts(4, label=f"l{number}", source=f"s{number}")]
+    assert {name: len(found) for name, found in split(records, stratify_by="label").items()} == {"train": 320, "validation": 40, "test": 40}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(st.integers(1, 5), min_size=30, max_size=60), seed=st.integers(0, 99))
+def test_equal_prompts_stay_together(split: Split, answers: list[int], seed: int) -> None:
+    records = [chat(("Q " if answer % 2 else "q  ") + str(number), f"answer {answer}") for number, count in enumerate(answers) for answer in range(count)]
+    splits = split(records, split_seed=seed)
+    prompts = [{record["messages"][0]["content"].lower().replace("  ", " ") for record in found} for found in splits.values()]
+    assert sum(map(len, prompts)) == len(set.union(*prompts)) == len(answers)
+    for name in NAMES[1:]:
+        assert abs(len(splits[name]) - 0.1 * len(records)) <= 3
+
+
+def test_prompts_of_chats_and_preferences_stay_together(split: Split) -> None:
+    def preference(number: int) -> dict[str, Any]:
+        turns = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+        return {"type": "preference", "source": "b", "prompt": [{"role": "user", "content": f"{number}?"}], **turns}
+
+    splits = split([chat(f"{number}?", "yes") for number in range(40)] + [preference(number) for number in range(40)])
+    for found in splits.values():
+        assert {record["messages"][0]["content"] for record in found if record["messages"]} == {
+            record["prompt"][0]["content"] for record in found if record["prompt"]
+        }
+
+
+def test_given_splits_are_kept_and_not_drawn_again(split: Split) -> None:
+    records = texts(40) + texts(5, "exam", split="test") + texts(5, "dev", split="validation") + texts(5, "book", split="train")
+    own_test = [{**record, "split": "test"} for record in texts(3, "own")] + [{**record, "text": f"free {record['text']}"} for record in texts(20, "own")]
+    splits = split(records + own_test)
+    found = {name: Counter(record["source"] for record in records) for name, records in splits.items()}
+    assert found["test"] == {"exam": 5, "faq": 4, "own": 3}
+    assert found["validation"] == {"dev": 5, "faq": 4, "own": 2}
+    assert found["train"] == {"book": 5, "faq": 32, "own": 18}
+
+
+def test_validation_is_drawn_from_given_train_records_if_there_is_no_other(split: Split) -> None:
+    splits = split(texts(40, "book", split="train") + texts(10, "exam", split="test"))
+    assert {name: Counter(record["source"] for record in found) for name, found in splits.items()} == {
+        "train": {"book": 36},
+        "validation": {"book": 4},
+        "test": {"exam": 10},
+    }
+
+
+def test_given_train_records_never_become_test_records(split: Split, tmp_path: Path) -> None:
+    train = [chat(f"{number}?", "yes", split="train") for number in range(50)]
+    test = [chat(f"{number}?", "no", split="test") for number in range(10)]
+    free = [chat(f"{number}?", "maybe") for number in range(100)]
+    splits = split(train + test + free)
+    assert "train" not in {record["split"] for record in splits["test"]}
+    assert {record["messages"][1]["content"] for record in splits["validation"]} <= {"yes", "maybe"}
+    assert description(tmp_path)["prompts_in_several_splits"] == 10
+    # a free record whose prompt was given as test follows it there, the prompts of train records stay out of it
+    assert {record["messages"][0]["content"] for record in splits["test"]} & {f"{number}?" for number in range(10, 50)} == set()
+    assert {f"{number}?" for number in range(10)} <= {record["messages"][0]["content"] for record in splits["test"] if record["split"] is None}
+
+
+@pytest.mark.parametrize(
+    ("records", "splitting", "empty"),
+    [
+        (texts(2), {}, "validation"),
+        ([chat("always?", f"{number}") for number in range(50)], {}, "validation"),
+        (texts(50, split="train"), {}, "test"),
+        (texts(50, split="test"), {}, "train"),
+        (texts(20), {"validation_fraction": 0.01}, "validation"),
+    ],
+)
+def test_empty_split(split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str], records: list[dict[str, Any]], splitting: Any, empty: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        split(records, **splitting)
+    assert stopped.value.code == 65
+    message = capsys.readouterr().err
+    assert f"the split {empty!r} would be empty" in message
+    assert f"--{'test' if empty == 'test' else 'validation'}_fraction" in message
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_description(split: Split, tmp_path: Path) -> None:
+    meta = {"location": "a", "language": "pt", "license": "MIT"}
+    records = texts(20, "a", meta=meta, label="x") + [chat(f"{number}?", "yes", source="b") for number in range(20)]
+    split(records)
+    made = description(tmp_path)
+    assert made["splits"] == {"train": 32, "validation": 4, "test": 4}
+    assert made["sources"] == {
+        "a": {"train": 16, "validation": 2, "test": 2, "license": "MIT", "type": "text"},
+        "b": {"train": 16, "validation": 2, "test": 2, "license": None, "type": "chat"},
+    }
+    assert made["labels"] == {"x": {"train": 16, "validation": 2, "test": 2}}
+    assert made["types"] == {"chat": 20, "text": 20}
+    assert made["languages"] == {"pt": 20, "unknown": 20}
+    assert sum(made["characters"][name]["total"] for name in NAMES) == sum(len(f"a text {number}") + len(f"{number}?yes") for number in range(20))
+    assert made["settings"] == {"validation_fraction": 0.1, "test_fraction": 0.1, "stratify_by": "source", "split_seed": 42}
+    assert made["funnel"] == []
+
+
+def test_funnel_and_dropped_records_of_all_steps(split: Split, run_step: Any, tmp_path: Path) -> None:
+    steps = {}
+    for number, source in enumerate(("b", "a")):
+        place = tmp_path / source
+        place.mkdir()
+        (place / "x.jsonl").write_text("".join(f'{{"text": "text {line}"}}\n' for line in range(30 - number * 28)) + '{"text": ""}\n{\n')
+        cleaning = {"cleaning": {"max_dropped_fraction": 0.5}}
+        run_step("collect_source", ["--path", place / "x.jsonl", "--outdir", place], {"source": {"id": source, "path": "x.jsonl"}, **cleaning})
+        run_step("clean_records", ["--records", place / "collected.parquet", "--outdir", place], cleaning)
+        steps[source] = place
+    run_step("deduplicate_records", ["--records", *(place / "cleaned.parquet" for place in steps.values()), "--outdir", tmp_path], {})
+    receipts, dropped = ([*sorted(tmp_path.rglob(pattern))] for pattern in ("*.json", "*.dropped.parquet"))
+    split(rows(tmp_path / "deduplicated.parquet"), "--receipts", *receipts, "--dropped", *dropped)
+    assert [(entry["step"], entry["source"], entry["kept"], entry["dropped"]) for entry in description(tmp_path)["funnel"]] == [
+        ("collect_source", "a", 3, {"not valid JSON": 1}),
+        ("collect_source", "b", 31, {"not valid JSON": 1}),
+        ("clean_records", "a", 2, {"empty": 1}),
+        ("clean_records", "b", 30, {"empty": 1}),
+        ("deduplicate_records", "a", 0, {"exact duplicate": 2}),
+        ("deduplicate_records", "b", 30, {}),
+    ]
+    assert description(tmp_path)["sources"]["a"] == {"train": 0, "validation": 0, "test": 0, "license": None, "type": None}
+    assert Counter(row["reason"] for row in rows(tmp_path / "dataset" / "dropped.parquet")) == {"not valid JSON": 2, "empty": 2, "exact duplicate": 2}
+    assert receipt(tmp_path / "split_dataset.json")["counts"] == {"records": 30, "splits": {"train": 24, "validation": 3, "test": 3}}
+
+
+def test_dropped_writer_takes_broken_unicode(tmp_path: Path) -> None:
+    with DroppedWriter(tmp_path / "dropped.parquet", "step") as writer:
+        writer.drop("faq", "a:1", "broken Unicode", {"text": "half \ud800"})
+    assert rows(tmp_path / "dropped.parquet")[0]["record"] == '{"text": "half ?"}'
