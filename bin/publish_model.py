@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Put the release together, and write the index of everything that the run produced.
 
-publish_model.py --winner winner.json [--parts merged/ README.md parity.json <trial_id>/] --results FILE_OR_DIRECTORY ...
+publish_model.py --winner winner.json [--parts merged/ README.md parity.json <trial_id>/] --results DIRECTORY
     < {"export": {...}}  ->  release/<name>/<version>/  index.json  publish_model.json
 
 A gate that said no, or a merged model that answers differently, is a result: there is no release/, and the index says why.
@@ -10,8 +10,9 @@ A gate that said no, or a merged model that answers differently, is a result: th
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,17 @@ from llamaflow.params import Export
 from llamaflow.steps import read_settings, receipt
 from llamaflow.store import copy_tree
 
-# Where conf/modules.config publishes what the index lists
-PLACES = {"dataset": "data", "leaderboard.json": "leaderboard.json", "multiqc_report.html": "multiqc/multiqc_report.html"}
-
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--winner", type=Path, required=True)
     parser.add_argument("--parts", type=Path, nargs="*", default=[])
-    parser.add_argument("--results", type=Path, nargs="+", required=True)
+    parser.add_argument("--results", type=Path, required=True, help="what the run produced, laid out as in the output directory")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
 
-def run(winner: dict[str, Any], parts: list[Path], results: list[Path], settings: Export, outdir: Path) -> dict[str, Any]:
+def run(winner: dict[str, Any], parts: list[Path], results: Path, settings: Export, outdir: Path) -> dict[str, Any]:
     """Write release/ if there is something to release, and return the index."""
     named = {part.name: part for part in parts}
     parity = read_json(named["parity.json"]) if "parity.json" in named else None
@@ -43,16 +41,8 @@ def run(winner: dict[str, Any], parts: list[Path], results: list[Path], settings
     if winner["passed"] and parity and not parity["passed"]:
         reason = f"the merged model does not answer as its adapter did: logits differ by {parity['relative_difference']:.3g} of their spread, {parity['allowed_relative_difference']:.3g} is allowed (--parity_max_difference)"
     release = write_release(winner, named, settings, outdir) if published else None
-    listed = [entry for result in results for entry in entries(result, place_of(result))]
-    if release is not None:
-        listed += entries(outdir / release, release)
-    return {
-        "published": published,
-        "reason": reason,
-        "winner": winner["trial_id"],
-        "release": release,
-        "files": sorted(listed, key=lambda entry: str(entry["path"])),
-    }
+    files = entries(results) + (entries(outdir / release, release) if release else [])
+    return {"published": published, "reason": reason, "winner": winner["trial_id"], "release": release, "files": files}
 
 
 def write_release(winner: dict[str, Any], parts: dict[str, Path], settings: Export, outdir: Path) -> str:
@@ -68,25 +58,16 @@ def write_release(winner: dict[str, Any], parts: dict[str, Path], settings: Expo
     shutil.copyfile(trial / "trial.json", part / "trial.json")
     if (trial / "adapter").exists():
         copy_tree((trial / "adapter").resolve(), part / "adapter")
-    files = {entry["path"]: {"sha256": entry["sha256"], "bytes": entry["bytes"]} for entry in entries(part, "")}
+    files = {entry["path"]: {"sha256": entry["sha256"], "bytes": entry["bytes"]} for entry in entries(part)}
     write_json(part / "manifest.json", {"name": settings.release_name, "version": version, "trial_id": winner["trial_id"], "files": files})
     part.rename(target)
     return relative
 
 
-def place_of(result: Path) -> str:
-    """Where a result lies in the output directory."""
-    if result.name in PLACES:
-        return PLACES[result.name]
-    return f"evaluations/{result.name}" if (result / "metrics.json").exists() else f"trials/{result.name}"
-
-
-def entries(result: Path, place: str) -> Iterator[dict[str, Any]]:
-    """Path in the output directory, sha256 and size of a file, or of every file in a directory."""
-    files = [result] if result.is_file() else sorted(file for file in result.rglob("*") if file.is_file())
-    for file in files:
-        path = place if file == result else f"{place}/{file.relative_to(result)}".lstrip("/")
-        yield {"path": path, "sha256": sha256(file), "bytes": file.stat().st_size}
+def entries(directory: Path, place: str = "") -> list[dict[str, Any]]:
+    """Path in the output directory, sha256 and size of every file below a directory; links to directories are followed."""
+    files = sorted(Path(root, name) for root, _, names in os.walk(directory, followlinks=True) for name in names)
+    return [{"path": str(Path(place, file.relative_to(directory))), "sha256": sha256(file), "bytes": file.stat().st_size} for file in files]
 
 
 @exits_cleanly

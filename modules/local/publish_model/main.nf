@@ -7,7 +7,11 @@ process PUBLISH_MODEL {
     input:
     path winner
     path release, stageAs: 'parts/*'
-    path results, stageAs: 'results/*'
+    path dataset, stageAs: 'results/data'
+    path leaderboard, stageAs: 'results/*'
+    path report, stageAs: 'results/multiqc/*'
+    path evaluations, stageAs: 'results/evaluations/*'
+    path trials, stageAs: 'results/trials/*'
     stdin
 
     // no versions here: the report waits for that topic to end, and would wait for itself
@@ -22,14 +26,14 @@ process PUBLISH_MODEL {
     script:
     def args = task.ext.args ?: ''
     """
-    publish_model.py --winner ${winner} ${release ? '--parts parts/*' : ''} --results results/* ${args}
+    publish_model.py --winner ${winner} ${release ? '--parts parts/*' : ''} --results results ${args}
     """
 
     stub:
     """
     mkdir -p release/model/0
     echo '{}' > release/model/0/manifest.json
-    echo '{"published": true}' > index.json
+    echo '{"published": true, "release": "release/model/0", "reason": "stub", "files": []}' > index.json
     echo '{"step": "publish_model"}' > publish_model.json
     """
 }

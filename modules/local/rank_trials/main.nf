@@ -30,7 +30,7 @@ process RANK_TRIALS {
     """
     echo '[]' > leaderboard.json
     echo 'rank,id' > leaderboard.csv
-    echo '{"trial_id": "\$(ls trials | head -n 1)", "passed": true, "reason": "stub"}' > winner.json
+    printf '{"trial_id": "%s", "passed": true, "reason": "stub"}' "\$(ls trials | head -n 1)" > winner.json
     echo '{"step": "rank_trials"}' > rank_trials.json
     """
 }

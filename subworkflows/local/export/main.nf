@@ -69,12 +69,19 @@ workflow EXPORT {
     )
 
     // the release directory, and an index of everything this run produced
-    ch_parts   = MERGE_MODEL.out.merged.map { _meta, merged -> merged }
+    ch_parts = MERGE_MODEL.out.merged.map { _meta, merged -> merged }
         .mix(MERGE_MODEL.out.parity, WRITE_MODEL_CARD.out.card, ch_released.map { _meta, _model, trial -> trial })
         .toSortedList { one, other -> one.name <=> other.name }
-    ch_results = ch_dataset.mix(ch_leaderboard, WRITE_REPORT.out.report, ch_evaluations.flatten(), ch_all_trials.flatten())
-        .toSortedList { one, other -> one.name <=> other.name }
-    PUBLISH_MODEL(ch_winner, ch_parts, ch_results, ch_settings.map { settings -> toJson(settings.publish_model) })
+    PUBLISH_MODEL(
+        ch_winner,
+        ch_parts,
+        ch_dataset,
+        ch_leaderboard,
+        WRITE_REPORT.out.report,
+        ch_evaluations,
+        ch_all_trials,
+        ch_settings.map { settings -> toJson(settings.publish_model) },
+    )
 
     emit:
     index = PUBLISH_MODEL.out.index // value: index.json
