@@ -31,7 +31,7 @@ unit: setup
 	pytest tests/unit
 
 pipeline: setup
-	pytest tests/pipeline
+	pytest --git-aware tests/pipeline
 
 generate: setup
 	python scripts/generate.py

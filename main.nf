@@ -4,23 +4,29 @@
  * https://github.com/llamaflow/llamaflow
  */
 
+include { answer     } from './subworkflows/local/utils_llamaflow_pipeline'
 include { INITIALISE } from './subworkflows/local/utils_llamaflow_pipeline'
 include { COMPLETE   } from './subworkflows/local/utils_llamaflow_pipeline'
 include { LLAMAFLOW  } from './workflows/llamaflow'
 
 workflow {
     main:
-    // check parameters and inputs, and say what every step is to be given
-    INITIALISE(params)
+    if (params.help || params.help_all || params.version) {
+        println(answer(params))
+    }
+    else {
+        // check parameters and inputs, and say what every step is to be given
+        INITIALISE(params)
 
-    // prepare data -> training grid -> evaluation -> export
-    LLAMAFLOW(
-        INITIALISE.out.settings,
-        INITIALISE.out.sources,
-        INITIALISE.out.models,
-        INITIALISE.out.trials,
-    )
+        // prepare data -> training grid -> evaluation -> export
+        LLAMAFLOW(
+            INITIALISE.out.settings,
+            INITIALISE.out.sources,
+            INITIALISE.out.models,
+            INITIALISE.out.trials,
+        )
 
-    // tell the user how it ended and where the results are
-    COMPLETE(params.outdir, LLAMAFLOW.out.index)
+        // tell the user how it ended and where the results are
+        COMPLETE(params.outdir, LLAMAFLOW.out.index)
+    }
 }

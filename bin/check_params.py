@@ -28,11 +28,11 @@ GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
     "split_dataset": ("splitting",),
     "fetch_model": ("models",),
     "plan_trials": ("grid", "planning", "training"),
-    "tokenize_dataset": (),
+    "tokenize_dataset": ("models",),
     "train_trials": ("training", "models"),
     "evaluate_model": ("evaluation", "training", "models"),
     "rank_trials": ("gate", "evaluation"),
-    "merge_model": ("export",),
+    "merge_model": ("export", "models"),
     "write_model_card": ("export",),
     "write_report": ("generic",),
     "publish_model": ("export",),
@@ -50,13 +50,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(values: dict[str, Any], table: Path | None, trials: Path | None, template: Path | None) -> dict[str, Any]:
     """Everything the workflow needs to know. Raises UsageError with all faults of all parts at once."""
-    params = resolve(values)
     faults: list[str] = []
-    sources = _gather(faults, lambda: sources_of(params, table), [])
-    models = _gather(faults, lambda: parse_references(params.models.models), [])
-    if models:
+    params: Params | None = _gather(faults, lambda: resolve(values), None)
+    sources = _gather(faults, lambda: sources_of(str(values["input"]), table), []) if values.get("input") else []
+    models = _gather(faults, lambda: parse_references(params.models.models), []) if params else []
+    if params and models:
         _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
-    if faults:
+    if faults or params is None:
         raise UsageError("\n".join(faults))
     settings = {step: settings_of(step, params) for step in GROUPS_OF_STEPS}
     if template is not None:
@@ -76,9 +76,8 @@ def _gather(faults: list[str], part: Callable[[], Any], otherwise: Any) -> Any:
         return otherwise
 
 
-def sources_of(params: Params, table: Path | None) -> list[Source]:
+def sources_of(given: str, table: Path | None) -> list[Source]:
     """The rows of the samplesheet, or the one data file that was given directly."""
-    given = params.input_output.input
     if table is not None and is_samplesheet(table):
         return read_samplesheet(table)
     if format_of(given) is None:
@@ -94,7 +93,8 @@ def _id_of(path: str) -> str:
 
 
 def settings_of(step: str, params: Params) -> dict[str, Any]:
-    groups = {name: getattr(params, name).model_dump(mode="json") for name in GROUPS_OF_STEPS[step]}
+    # not the list of models: a step works on one of them, and a model more must not run the others again
+    groups = {name: getattr(params, name).model_dump(mode="json", exclude={"models"}) for name in GROUPS_OF_STEPS[step]}
     return {"code": digest(step), **groups}
 
 

@@ -20,7 +20,7 @@ from llamaflow.chat import conversation_of, examples_of, render
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, short_hash, write_json
 from llamaflow.metrics import column_of, row_scores
-from llamaflow.models import device, load_tokenizer, use_task_threads
+from llamaflow.models import device, load_tokenizer, trusted, use_task_threads
 from llamaflow.params import Evaluation, Training
 from llamaflow.records import read_rows
 from llamaflow.stats import estimates
@@ -53,8 +53,8 @@ def run(base: Path, trial: Path | None, dataset: Path, given: dict[str, Any], ta
     settings, training = Evaluation.model_validate(given["evaluation"]), Training.model_validate(given["training"])
     use_task_threads()
     records = test_records(dataset, settings.max_eval_rows)
-    tokenizer = load_tokenizer(base)
-    model = load_trained(base, trial, training.dtype, trust_remote_code=given["models"]["trust_remote_code"])
+    tokenizer = load_tokenizer(base, trust_remote_code=trusted(given))
+    model = load_trained(base, trial, training.dtype, trust_remote_code=trusted(given))
     rows = [described(record) for record in records]
     add_losses(rows, records, model, tokenizer, settings.eval_batch_size)
     add_answers(rows, records, model, tokenizer, settings)
@@ -99,7 +99,7 @@ def _one_row_each(examples: list[tuple[list[int], list[bool]]], context: int) ->
 
     from llamaflow.tokens import make_batch
 
-    return make_batch([(np.array(ids[:context]), np.array(labelled[:context])) for ids, labelled in examples], 0)
+    return make_batch([(np.array(ids[:context]), np.array(labelled[:context])) for ids, labelled in examples], packing=False)
 
 
 def add_answers(rows: list[Row], records: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Evaluation) -> None:
@@ -167,13 +167,19 @@ def write_results(rows: list[Row], base: Path, trial: Path | None, settings: Eva
     )
 
 
+def key_of(given: dict[str, Any], dataset: Path, trial: Path | None) -> str:
+    """Everything that decides the result: the same trial may have been trained again, by other code."""
+    trained = read_json(trial / "train_trials.json")["outputs"] if trial else None
+    return short_hash([given, read_json(dataset / "dataset.json")["sha256"], trained], 32)
+
+
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = read_settings()
     name, target = given["id"], args.outdir / given["id"]
     store = Store(given["training"].get("checkpoint_dir") if args.trial else None)
-    key = short_hash([given, read_json(args.dataset / "dataset.json")["sha256"]], 32)
+    key = key_of(given, args.dataset, args.trial)
     shutil.rmtree(target, ignore_errors=True)
     if store.restore(name, "evaluation", key, target):
         print(f"{name} was evaluated before: taken from the store")

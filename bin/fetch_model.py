@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llamaflow.errors import UsageError, exits_cleanly
-from llamaflow.files import sha256, sha256_of_files, write_json
-from llamaflow.params import Models
+from llamaflow.chat import render
+from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.files import sha256, sha256_of_files, write_json, write_text
+from llamaflow.models import trusted
 from llamaflow.references import ModelReference
 from llamaflow.steps import read_settings, receipt
 
@@ -32,28 +33,28 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(reference: ModelReference, local: Path | None, settings: Models, template: str | None, outdir: Path) -> dict[str, Any]:
+def run(reference: ModelReference, local: Path | None, template: str | None, outdir: Path, *, trust: bool = False) -> dict[str, Any]:
     """Fetch one model into outdir/model and return what model.json says of it."""
     part = outdir / "model.part"
     shutil.rmtree(part, ignore_errors=True)
-    found = locate(reference, local, settings)
+    found = locate(reference, local, trust)
     if found.suffix == ".gguf":
         convert_gguf(found, part)
     else:
         link_directory(found, part)
     if template is not None:
-        (part / "chat_template.jinja").write_text(template, encoding="utf-8")
-    described = reference.as_dict() | describe(part, settings) | license_of(found if found.is_dir() else part)
+        write_text(part / "chat_template.jinja", template)  # a new file: the one there may be a link to the user's own
+    described = reference.as_dict() | describe(part, trust) | {"license": license_of(found)}
     write_json(part / "model.json", described)
     shutil.rmtree(outdir / "model", ignore_errors=True)
     part.rename(outdir / "model")
     return described
 
 
-def locate(reference: ModelReference, local: Path | None, settings: Models) -> Path:
+def locate(reference: ModelReference, local: Path | None, trust: bool) -> Path:
     """The directory or .gguf file that a reference means, downloaded if it is a Hub id."""
     if reference.kind == "hub":
-        return download(reference, settings)
+        return download(reference, trust)
     path = package_file(reference.source) if reference.kind == "package" else (local or Path(reference.source).expanduser())
     if not path.exists():
         raise UsageError(f"--models: there is no {path}. A path must lead to a model directory or a .gguf file.")
@@ -77,14 +78,14 @@ def package_file(reference: str) -> Path:
     return path
 
 
-def download(reference: ModelReference, settings: Models) -> Path:
+def download(reference: ModelReference, trust: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    patterns = HUB_FILES + (["*.py"] if settings.trust_remote_code else [])
+    patterns = HUB_FILES + (["*.py"] if trust else [])
     try:
         return Path(snapshot_download(reference.source, revision=reference.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UsageError(
             f"--models: {reference.source} could not be fetched from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
             "Check the name and the network; gated models need an access token in the environment variable HF_TOKEN."
@@ -133,15 +134,20 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def describe(directory: Path, settings: Models) -> dict[str, Any]:
+def describe(directory: Path, trust: bool) -> dict[str, Any]:
     """Load tokenizer and configuration, so that a model that cannot work is refused here, before any data is touched."""
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=settings.trust_remote_code)
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=settings.trust_remote_code)
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=trust)
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust)
+        parameters = parameters_in(directory)
+        if tokenizer.chat_template is not None:
+            render(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}])
+    except DataError as error:
+        raise UsageError(f"--models: {error}") from error
     except Exception as error:
-        raise UsageError(f"--models: the model's configuration or tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
+        raise UsageError(f"--models: the model's weights, configuration or tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
     tokenizer_files = [
         file
         for file in directory.iterdir()
@@ -149,7 +155,7 @@ def describe(directory: Path, settings: Models) -> dict[str, Any]:
     ]
     return {
         "architecture": (config.architectures or [config.model_type])[0],
-        "parameters": parameters_in(directory),
+        "parameters": parameters,
         "chat_template": tokenizer.chat_template is not None,
         "vocabulary": len(tokenizer),
         "tokenizer_sha256": sha256_of_files(directory, tokenizer_files),
@@ -171,23 +177,28 @@ def parameters_in(directory: Path) -> int:
     return total
 
 
-def license_of(directory: Path) -> dict[str, str | None]:
-    """The licence that the model's card declares; None if it has no card."""
-    card = directory / "README.md"
+def license_of(found: Path) -> str | None:
+    """The licence that a model's card or its GGUF file declares."""
+    if found.is_file():
+        import gguf
+
+        field = gguf.GGUFReader(str(found)).get_field("general.license")
+        return str(field.contents()) if field else None
+    card = found / "README.md"
     if not card.exists():
-        return {"license": None}
+        return None
     from huggingface_hub import ModelCard
 
-    return {"license": ModelCard.load(card, ignore_metadata_errors=True).data.get("license")}
+    declared = ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
+    return str(declared) if declared else None
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = read_settings()
-    settings = Models.model_validate(given["models"])
     with receipt("fetch_model", given, args.outdir) as written:
-        described = run(ModelReference(**given["model"]), args.path, settings, given.get("chat_template_text"), args.outdir)
+        described = run(ModelReference(**given["model"]), args.path, given.get("chat_template_text"), args.outdir, trust=trusted(given))
         written.outputs["model"] = described["sha256"]
         written.counts = {"parameters": described["parameters"]}
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from llamaflow.chat import conversation_of, render
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import write_json
-from llamaflow.models import load_model, load_tokenizer, use_task_threads
+from llamaflow.models import load_model, load_tokenizer, saved_dtype, trusted, use_task_threads
 from llamaflow.params import Export
 from llamaflow.records import read_rows
 from llamaflow.steps import read_settings, receipt
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 PROMPTS = 24
 LONGEST = 512  # tokens of a prompt that are compared
@@ -38,7 +39,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(base: Path, trial: Path, dataset: Path, settings: Export, outdir: Path) -> dict[str, Any]:
+def run(base: Path, trial: Path, dataset: Path, settings: Export, outdir: Path, *, trust: bool = False) -> dict[str, Any]:
     """Write outdir/merged and return what the comparison of both models gave."""
     import torch
 
@@ -47,30 +48,22 @@ def run(base: Path, trial: Path, dataset: Path, settings: Export, outdir: Path) 
     use_task_threads()
     part, merged = outdir / "merged.part", outdir / "merged"
     shutil.rmtree(part, ignore_errors=True)
-    tuned: Any = load_trained(base, trial, "float32")
-    prompts = prompts_of(dataset, base)
+    tuned: Any = load_trained(base, trial, "float32", trust_remote_code=trust)
+    tokenizer = load_tokenizer(base, trust_remote_code=trust)
+    prompts = prompts_of(dataset, tokenizer)
     before = [logits_of(tuned, prompt) for prompt in prompts]
     if hasattr(tuned, "merge_and_unload"):
         tuned = tuned.merge_and_unload()
-    tuned.to(saved_dtype(base)).save_pretrained(part)
-    load_tokenizer(base).save_pretrained(part)
+    tuned.to(saved_dtype(base, trust_remote_code=trust)).save_pretrained(part)
+    tokenizer.save_pretrained(part)
     shutil.rmtree(merged, ignore_errors=True)
     part.rename(merged)
-    reloaded = load_model(merged, torch.float32)
+    reloaded = load_model(merged, torch.float32, trust_remote_code=trust)
     return compare(before, [logits_of(reloaded, prompt) for prompt in prompts], settings.parity_max_difference)
 
 
-def saved_dtype(base: Path) -> torch.dtype:
-    """The precision that the base's weights came in."""
-    import torch
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(base).dtype or torch.float32
-
-
-def prompts_of(dataset: Path, base: Path) -> list[torch.Tensor]:
+def prompts_of(dataset: Path, tokenizer: PreTrainedTokenizerBase) -> list[torch.Tensor]:
     """Token ids [1, tokens] of test prompts, or of the beginnings of test texts."""
-    tokenizer = load_tokenizer(base)
     texts = []
     for record in islice(read_rows(dataset / "test.parquet"), PROMPTS):
         conversation = conversation_of(record)
@@ -110,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = read_settings()
     with receipt("merge_model", given, args.outdir) as written:
-        parity = run(args.model, args.trial, args.dataset, Export.model_validate(given.get("export", {})), args.outdir)
+        settings = Export.model_validate(given.get("export", {}))
+        parity = run(args.model, args.trial, args.dataset, settings, args.outdir, trust=trusted(given))
         write_json(args.outdir / "parity.json", parity)
         written.add_output(args.outdir / "merged")
         written.counts = parity

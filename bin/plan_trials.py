@@ -38,8 +38,7 @@ def run(models: list[dict[str, Any]], dataset: dict[str, Any], cells: list[dict[
     by_id = {model["id"]: model for model in models}
     trials = (resolve(by_id[cell["model"]], dataset, cell, training) for cell in cells)
     unique = list({trial.model_dump_json(): trial for trial in trials}.values())
-    varied = tuple(name for name in Grid.model_fields if len({repr(trial.hyperparameters[name]) for trial in unique if name in trial.hyperparameters}) > 1)
-    return [trial.named(varied) for trial in unique]
+    return [trial.named() for trial in unique]
 
 
 def resolve(model: dict[str, Any], dataset: dict[str, Any], cell: dict[str, Any], training: Training) -> Trial:
@@ -83,7 +82,8 @@ def refuse_missing_template(models: list[dict[str, Any]], dataset: dict[str, Any
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = read_settings()
-    grid, planning, training = (group.model_validate(given.get(name, {})) for group, name in ((Grid, "grid"), (Planning, "planning"), (Training, "training")))
+    grid, planning = Grid.model_validate(given.get("grid", {})), Planning.model_validate(given.get("planning", {}))
+    training = Training.model_validate(given.get("training", {}))
     with receipt("plan_trials", given, args.outdir) as written:
         models = sorted((read_json(path) for path in args.models), key=lambda model: str(model["id"]))
         dataset = read_json(args.dataset)

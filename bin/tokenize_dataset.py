@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from llamaflow.chat import examples_of
 from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import read_json, write_json
-from llamaflow.models import load_tokenizer
+from llamaflow.models import load_tokenizer, trusted
 from llamaflow.records import read_rows
 from llamaflow.steps import read_settings, receipt
 from llamaflow.tokens import TokensWriter
@@ -36,12 +36,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(dataset: Path, model: Path, max_length: int, outdir: Path) -> dict[str, dict[str, int]]:
+def run(dataset: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, outdir: Path) -> dict[str, dict[str, int]]:
     """Write outdir/tokens and return its counts by split."""
     part = outdir / "tokens.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    tokenizer = load_tokenizer(model)
     counts = {split: write_split(part, split, dataset / f"{split}.parquet", tokenizer, max_length) for split in TRAINED_ON}
     write_json(part / "tokens.json", {"data": read_json(dataset / "dataset.json")["sha256"], "max_length": max_length, "splits": counts})
     shutil.rmtree(outdir / "tokens", ignore_errors=True)
@@ -66,10 +65,14 @@ def write_split(directory: Path, split: str, records: Path, tokenizer: PreTraine
                 counts["tokens"] += len(kept)
                 counts["labelled_tokens"] += sum(kept)
     if not counts["examples"]:
-        raise DataError(
-            f"all {counts['without_labels']} {split} examples are cut off before their answer begins: max_length = {max_length} tokens is too short. Raise --max_length, or shorten the prompts."
-        )
+        raise DataError(f"none of the {counts['without_labels']} {split} examples has anything to learn from: {why_nothing(counts, max_length)}")
     return counts
+
+
+def why_nothing(counts: dict[str, int], max_length: int) -> str:
+    if counts["truncated_examples"]:
+        return f"their answers begin beyond max_length = {max_length} tokens. Raise --max_length, or shorten the prompts."
+    return "they have no answers, or the model's chat template changes its text in a way that hides where answers begin. Give another with --chat_template."
 
 
 @exits_cleanly
@@ -77,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = read_settings()
     with receipt("tokenize_dataset", given, args.outdir) as written:
-        written.counts = run(args.dataset, args.model, given["max_length"], args.outdir)
+        tokenizer = load_tokenizer(args.model, trust_remote_code=trusted(given))
+        written.counts = run(args.dataset, tokenizer, given["max_length"], args.outdir)
         written.add_output(args.outdir / "tokens")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, write_json
-from llamaflow.models import use_task_threads
+from llamaflow.models import trusted, use_task_threads
 from llamaflow.params import Training
 from llamaflow.steps import read_settings, receipt
 from llamaflow.store import Store
@@ -59,7 +59,7 @@ def train_all(model: Path, tokens: Path, trials: list[Trial], given: dict[str, A
     use_task_threads()
     stop = StopRequest()
     data = Tokens(tokens, "train"), Tokens(tokens, "validation")
-    base = load_base(model, trials[0], trust_remote_code=given.get("models", {}).get("trust_remote_code", False))
+    base = load_base(model, trials[0], trust_remote_code=trusted(given))
     for trial in trials:
         directory = outdir / "trials" / trial.trial_id
         train_one(base, model, trial, data, given, directory, store, stop)
@@ -83,7 +83,7 @@ def train_one(base: Any, model: Path, trial: Trial, data: Any, given: dict[str, 
         outcome = training.run()
         training.write_history(part / "history.jsonl")
         if outcome.status != "failed":
-            save_trained(trainable, trial, model, part)
+            save_trained(trainable, trial, model, part, trust_remote_code=trusted(given))
         written.inputs = {"model": trial.model["sha256"], "data": trial.data["sha256"]}
         written.counts = asdict(outcome)
         for result in sorted(part.iterdir()):

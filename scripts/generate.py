@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what follows from bin/llamaflow/params.py: nextflow_schema.json, conf/params.config, docs/parameters.md.
+"""Write what follows from bin/llamaflow/params.py and sources.py: nextflow_schema.json, conf/params.config, docs/parameters.md, assets/schema_input.json.
 
 scripts/generate.py          write the files
 scripts/generate.py --check  fail if one of them is not up to date
@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bin"))
 
 from llamaflow.params import GROUPS, Group  # noqa: E402
+from llamaflow.sources import Source  # noqa: E402
 
-ADDRESS = "https://raw.githubusercontent.com/llamaflow/llamaflow/master/nextflow_schema.json"
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+ADDRESS = "https://raw.githubusercontent.com/llamaflow/llamaflow/master/"
 ICONS = {
     "input_output": "fas fa-terminal",
     "cleaning": "fas fa-broom",
@@ -54,7 +56,7 @@ def launch_property(prop: dict[str, Any]) -> dict[str, Any]:
     """One parameter as nf-core's schema describes it."""
     prop = single_type(prop)
     made: dict[str, Any] = {"type": "string" if is_list(prop) else prop["type"], "description": prop["description"]}
-    made |= {name: prop[name] for name in ("format", "hidden", *KEPT) if name in prop}
+    made |= {name: prop[name] for name in ("format", "mimetype", "hidden", *KEPT) if name in prop}
     if is_list(prop):
         made["help_text"] = f"One value, or several separated by commas; each adds to the grid. {values_of(prop['items'])}".strip()
     if default_of(prop) is not None:
@@ -88,17 +90,40 @@ def launch_schema() -> str:
     groups = {}
     for name, model in GROUPS.items():
         title, more, properties, required = group_schema(model)
-        groups[name] = {"title": title, "type": "object", "fa_icon": ICONS[name], "description": more or f"{title}.", "properties": {key: launch_property(prop) for key, prop in properties.items()}}
+        groups[f"{name}_options"] = {
+            "title": title,
+            "type": "object",
+            "fa_icon": ICONS[name],
+            "description": more or f"{title}.",
+            "properties": {key: launch_property(prop) for key, prop in properties.items()},
+        }
         if required:
-            groups[name]["required"] = required
+            groups[f"{name}_options"]["required"] = required
     schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": ADDRESS,
+        "$schema": DRAFT,
+        "$id": f"{ADDRESS}nextflow_schema.json",
         "title": "llamaflow/llamaflow pipeline parameters",
         "description": "Fine-tunes large language models end to end, automatically and at any scale",
         "type": "object",
         "$defs": groups,
         "allOf": [{"$ref": f"#/$defs/{name}"} for name in groups],
+    }
+    return json.dumps(schema, indent=4, ensure_ascii=False) + "\n"
+
+
+def samplesheet_schema() -> str:
+    """The samplesheet as nf-schema describes one: an array of rows."""
+    made = Source.model_json_schema()
+    columns = {
+        name: {key: value for key, value in single_type(prop).items() if key not in ("anyOf", "default", "title")} for name, prop in made["properties"].items()
+    }
+    schema = {
+        "$schema": DRAFT,
+        "$id": f"{ADDRESS}assets/schema_input.json",
+        "title": "llamaflow/llamaflow samplesheet",
+        "description": made["description"],
+        "type": "array",
+        "items": {"type": "object", "properties": columns, "required": made["required"], "additionalProperties": False},
     }
     return json.dumps(schema, indent=4, ensure_ascii=False) + "\n"
 
@@ -131,7 +156,12 @@ def documentation() -> str:
     return "\n".join(lines)
 
 
-FILES = {"nextflow_schema.json": launch_schema, "conf/params.config": config, "docs/parameters.md": documentation}
+FILES = {
+    "nextflow_schema.json": launch_schema,
+    "assets/schema_input.json": samplesheet_schema,
+    "conf/params.config": config,
+    "docs/parameters.md": documentation,
+}
 
 
 def main() -> int:

@@ -38,6 +38,8 @@ workflow LLAMAFLOW {
         ch_settings,
     )
 
+    index = EXPORT.out.index
+
     emit:
-    index = EXPORT.out.index // index.json: what was produced, where
+    index // index.json: what was produced, where
 }

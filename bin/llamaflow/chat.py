@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from llamaflow.errors import DataError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -20,8 +22,19 @@ def conversation_of(record: dict[str, Any]) -> list[Message] | None:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, answer_next: bool = False) -> str:
-    """Apply the chat template; with answer_next the text ends where the assistant's answer begins."""
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next))
+    """Apply the chat template; with answer_next the text ends where the assistant's answer begins.
+
+    Raises DataError if the template refuses the conversation (some know no system message, or want turns to alternate).
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next))
+    except TemplateError as error:
+        turns = ", ".join(f"{message['role']}: {message['content'][:40]!r}" for message in messages[:3])
+        raise DataError(
+            f"the model's chat template does not accept a conversation ({error}). It begins with {turns}. Change the data, or give another template with --chat_template."
+        ) from error
 
 
 def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
@@ -45,9 +58,10 @@ def examples_of(tokenizer: PreTrainedTokenizerBase, records: list[dict[str, Any]
     conversations = [conversation for record in records if (conversation := conversation_of(record))]
     texts = [record["text"] for record in records if record["type"] == "text"]
     yield from chat_examples(tokenizer, conversations)
-    for ids in tokenizer(texts)["input_ids"] if texts else ():
+    for ids in tokenizer(texts, verbose=False)["input_ids"] if texts else ():
         ended = [*ids, tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else ids
-        for start in range(0, len(ended), max_length):
+        # a piece begins with the last token of the one before: its first token is seen, not learnt
+        for start in range(0, max(1, len(ended) - 1), max_length - 1):
             yield (piece := ended[start : start + max_length]), [True] * len(piece)
 
 
@@ -56,6 +70,6 @@ def chat_examples(tokenizer: PreTrainedTokenizerBase, conversations: list[list[d
     if not conversations:
         return
     rendered = [assistant_spans(tokenizer, conversation) for conversation in conversations]
-    encoded = tokenizer([text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer([text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     for (_, spans), ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         yield ids, [any(first <= start < last for first, last in spans) for start, _ in offsets]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -51,14 +52,25 @@ def as_llamaflow_error(error: BaseException) -> LlamaflowError | None:
     """Translate an error of the operating system or of torch that is not a bug; None for all others."""
     if isinstance(error, LlamaflowError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"no room left on the disk that holds {error.filename or 'the work directory'}. Free some space, then run again with -resume.")
+    if _is_full_disk(error):
+        return StorageError(
+            f"no room left on the disk that holds {getattr(error, 'filename', None) or 'the work directory'} ({error}). Free some space, then run again with -resume."
+        )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return StorageError(f"cannot write or read {error.filename}: {error.strerror}. Choose another directory, or change its permissions.")
     # torch raises plain RuntimeErrors for failed allocations on CPU, a subclass named OutOfMemoryError on GPU
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return TemporaryError(f"out of memory ({error}). The task is tried again with more; a smaller per_device_train_batch_size or max_length needs less.")
     return None
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """safetensors and pyarrow have exceptions of their own and only tell it in words; numpy tells how much of an array it wrote."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "Disk quota exceeded", "File too large")) or bool(
+        isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error))
+    )
 
 
 def exits_cleanly(main: Callable[..., Any]) -> Callable[..., Any]:

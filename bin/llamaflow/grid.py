@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Iterable
@@ -12,14 +11,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from llamaflow.errors import UsageError
-from llamaflow.params import Grid, Planning, describe, nearest
+from llamaflow.params import Grid, Planning, describe
+from llamaflow.sheets import read_sheet, refusal
 from llamaflow.trials import COMMON, TECHNIQUES
+
+SHEET = "trials sheet"
+COLUMNS = {("technique" if name == "techniques" else name): name for name in Grid.model_fields}  # of the sheet, beside model
 
 
 def cells_of(grid: Grid, planning: Planning, models: list[str], sheet: Path | None) -> list[dict[str, Any]]:
     """The cells of the trials sheet if there is one, else of the product. Raises UsageError with every fault."""
     if sheet is not None:
-        return read_sheet(sheet, grid, models)
+        return cells_in(sheet, grid, models)
     refuse_too_many(grid, len(models), planning)
     return product_of(grid, models)
 
@@ -46,28 +49,29 @@ def refuse_too_many(grid: Grid, models: int, planning: Planning) -> None:
         )
 
 
-def read_sheet(path: Path, grid: Grid, models: list[str]) -> list[dict[str, Any]]:
+def cells_in(path: Path, grid: Grid, models: list[str]) -> list[dict[str, Any]]:
     """Cells from a CSV with one row a trial; empty fields take the grid's first value. Raises UsageError with every fault."""
-    fallback = {name: values[0] for name, values in grid}
-    fallback["technique"] = fallback.pop("techniques")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        known = ["model", *fallback]
-        problems = [f"there is no column {name!r} in a trials sheet{nearest(name, known)}" for name in reader.fieldnames or () if name not in known]
-        cells = []
-        for row in reader if not problems else ():
-            given = {name: value.strip() for name, value in row.items() if value and value.strip()}
-            model = given.pop("model", models[0])
-            if model not in models:
-                problems.append(f"line {reader.line_num}: model {model!r} is none of the run's models ({', '.join(models)})")
-            try:
-                parsed = Grid.model_validate({("techniques" if name == "technique" else name): value for name, value in given.items()})
-            except ValidationError as error:
-                problems += [f"line {reader.line_num}: {fault}" for fault in describe(error, prefix="")]
-                continue
-            cells.append(
-                fallback | {("technique" if name == "techniques" else name): getattr(parsed, name)[0] for name in parsed.model_fields_set} | {"model": model}
-            )
-    if problems or not cells:
-        raise UsageError(f"the trials sheet {path.name} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems or ["it has no rows"]))
+    rows, problems = read_sheet(path, SHEET, ["model", *COLUMNS])
+    cells = []
+    for line, row in rows:
+        try:
+            cells.append(_cell(row, grid, models))
+        except UsageError as error:
+            problems += [f"line {line}: {fault}" for fault in str(error).splitlines()]
+    if problems:
+        raise UsageError(refusal(path, SHEET, problems))
     return cells
+
+
+def _cell(row: dict[str, str], grid: Grid, models: list[str]) -> dict[str, Any]:
+    faults = [f"{column}: {value!r} is several values, and a row is one trial" for column, value in row.items() if "," in value]
+    model = row.get("model") or (models[0] if len(models) == 1 else None)
+    if model not in models:
+        faults.append(f"model: {f'{model!r} is none of the' if model else 'is required, since the run has several'} models ({', '.join(models)})")
+    try:
+        given = Grid.model_validate({COLUMNS[column]: value for column, value in row.items() if column != "model"})
+    except ValidationError as error:
+        faults += [fault.replace("techniques: ", "technique: ") for fault in describe(error, prefix="")]
+    if faults:
+        raise UsageError("\n".join(faults))
+    return {"model": model} | {column: getattr(given if name in given.model_fields_set else grid, name)[0] for column, name in COLUMNS.items()}

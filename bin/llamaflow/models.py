@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def resolve_dtype(name: str) -> torch.dtype:
     import torch
 
     if name != "auto":
-        return getattr(torch, name)  # type: ignore[no-any-return]
+        return getattr(torch, name)
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     cpuinfo = Path("/proc/cpuinfo")
@@ -43,10 +44,23 @@ def use_task_threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
 
 
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+def trusted(settings: Mapping[str, Any]) -> bool:
+    """Whether a step's settings allow to run code that comes with a model."""
+    return bool(settings.get("models", {}).get("trust_remote_code"))
+
+
+def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(directory)
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
+
+
+def saved_dtype(directory: Path, *, trust_remote_code: bool = False) -> torch.dtype:
+    """The precision that a model's weights came in."""
+    import torch
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code).dtype or torch.float32
 
 
 def load_model(directory: Path, dtype: torch.dtype, *, four_bit: bool = False, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -54,14 +68,16 @@ def load_model(directory: Path, dtype: torch.dtype, *, four_bit: bool = False, t
 
     Raises UsageError if transformers does not know the architecture or the files are damaged.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, logging
 
-    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "device_map": device()}
+    logging.disable_progress_bar()  # a log file is not a terminal
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "device_map": device(), "use_safetensors": True}
     if four_bit:  # NF4 with double quantisation: QLoRA, Dettmers et al. 2023, https://arxiv.org/abs/2305.14314
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
     try:
         return AutoModelForCausalLM.from_pretrained(directory, **options).eval()
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, SafetensorError) as error:
         raise UsageError(f"the model in {directory.name} cannot be loaded: {error}") from error

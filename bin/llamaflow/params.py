@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from llamaflow.errors import UsageError
 
@@ -39,7 +39,16 @@ def _hidden(default: Any, description: str, **bounds: Any) -> Any:
 class Group(BaseModel):
     """Base of all groups: frozen, and an unknown name is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # --release_version 1.0 reaches us as a number; infinity is no JSON and would not reach the steps
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_a_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """A name alone on the command line (--lora_r) arrives as true, which would pass for the number 1."""
+        if value is True and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("a value is missing after the name")
+        return value
 
 
 class InputOutput(Group):
@@ -47,7 +56,7 @@ class InputOutput(Group):
 
     input: str = Field(
         description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown; plain, .gz or .zst), local or http(s).",
-        json_schema_extra={"format": "file-path"},
+        json_schema_extra={"format": "file-path", "mimetype": "text/csv"},
     )
     outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})
 
@@ -215,19 +224,6 @@ class Params(Group):
     export: Export
     generic: Generic
 
-    @model_validator(mode="after")
-    def _fractions_leave_something_to_train_on(self) -> Params:
-        if self.splitting.validation_fraction + self.splitting.test_fraction >= 1:
-            raise ValueError("validation_fraction and test_fraction together must stay below 1, or nothing is left to train on")
-        return self
-
-    @model_validator(mode="after")
-    def _gate_metric_is_measured(self) -> Params:
-        measured = ("auto", "perplexity", "accuracy", "macro_f1", *(Path(metric).stem for metric in self.evaluation.metrics))
-        if self.gate.gate_metric not in measured:
-            raise ValueError(f"gate_metric {self.gate.gate_metric!r} is not measured: it must be one of {', '.join(measured)}{nearest(self.gate.gate_metric, measured)}")
-        return self
-
 
 GROUPS: dict[str, type[Group]] = {name: field.annotation for name, field in Params.model_fields.items()}  # type: ignore[misc]
 GROUP_OF: dict[str, str] = {name: group for group, model in GROUPS.items() for name in model.model_fields}
@@ -238,38 +234,49 @@ def resolve(values: Mapping[str, Any]) -> Params:
 
     Raises UsageError that lists every fault at once: the name as typed, what was found, what is allowed.
     """
-    names = [name for name in values if name not in GROUP_OF and not _is_echo(name, values)]
-    problems = [_unknown(name) for name in names]
-    grouped: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    for name, value in values.items():
-        if name in GROUP_OF and value is not None and value != "":
-            grouped[GROUP_OF[name]][name] = value
-    try:
-        resolved = Params.model_validate(grouped)
-    except ValidationError as error:
-        problems += describe(error, skip=1)
+    problems = [_unknown(name) for name in values if name not in GROUP_OF and not _is_echo(name, values)]
+    groups: dict[str, Any] = {}
+    for group, model in GROUPS.items():
+        given = {name: values[name] for name in model.model_fields if values.get(name) not in (None, "")}
+        try:
+            groups[group] = model.model_validate(given)
+        except ValidationError as error:
+            problems += describe(error)
+    problems += _contradictions(groups)
     if problems:
         raise UsageError(
             f"{len(problems)} of the parameters cannot be used:\n"
             + "\n".join(f"  {problem}" for problem in problems)
             + "\nSee docs/parameters.md, or run with --help."
         )
-    return resolved
+    return Params(**groups)
 
 
-def describe(error: ValidationError, skip: int = 0, prefix: str = "--") -> list[str]:
-    """One line a fault of a validation, naming the field after leaving out `skip` leading parts of its place."""
-    lines = {}
+def _contradictions(groups: Mapping[str, Any]) -> list[str]:
+    """What each group allows but not both together; groups that have faults of their own are left out."""
+    problems = []
+    splitting, evaluation, gate = (groups.get(name) for name in ("splitting", "evaluation", "gate"))
+    if splitting and splitting.validation_fraction + splitting.test_fraction >= 1:
+        problems.append("--validation_fraction and --test_fraction together must stay below 1, or nothing is left to train on")
+    if evaluation and gate:
+        measured = ("auto", "perplexity", "accuracy", "macro_f1", *(Path(metric).stem for metric in evaluation.metrics))
+        if gate.gate_metric not in measured:
+            problems.append(f"--gate_metric: {gate.gate_metric!r} is not measured: it must be one of {', '.join(measured)}{nearest(gate.gate_metric, measured)}")
+    return problems
+
+
+def describe(error: ValidationError, prefix: str = "--") -> list[str]:
+    """One line a fault of a validation, with the name of the field."""
+    lines: dict[tuple[int | str, ...], str] = {}
     for fault in error.errors():
-        place = fault["loc"][skip:]
-        name = f"{prefix}{place[0]}: " if place else ""
+        place = fault["loc"]
+        name = f"{prefix}{place[0]}: "
         if fault["type"] == "missing":
             lines[place[:1]] = f"{name}is required"
-        elif fault["type"] == "literal_error" and len(place) > 2:
-            continue  # the other member of a union ("auto") says nothing new
+        elif fault["type"] == "literal_error" and place[:2] in lines:
+            lines[place[:2]] += f", or {fault['ctx']['expected']}"  # a number or "auto"
         else:
-            given = "" if not place or isinstance(fault["input"], dict) else f"{_shown(fault['input'])} is not accepted: "
-            lines[place[:2]] = f"{name}{given}{_reason(fault)}"
+            lines[place[:2]] = f"{name}{_shown(fault['input'])} is not accepted: {_reason(fault)}"
     return list(lines.values())
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 
 from llamaflow.errors import UsageError
-from llamaflow.params import NAME, Group, describe, nearest
+from llamaflow.params import NAME, Group, describe
+from llamaflow.sheets import read_sheet, refusal
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -24,6 +25,7 @@ FORMATS = {
     ".markdown": "markdown",
 }
 COMPRESSIONS = (".gz", ".zst")
+SHEET = "samplesheet"
 
 
 class Source(Group):
@@ -64,26 +66,17 @@ def is_samplesheet(path: Path) -> bool:
 
 def read_samplesheet(path: Path) -> list[Source]:
     """Read and check all rows. Raises UsageError with every fault, by line."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        problems = [
-            f"there is no column {name!r} in a samplesheet{nearest(name, Source.model_fields)}"
-            for name in reader.fieldnames or ()
-            if name.strip() not in Source.model_fields
-        ]
-        rows = [(reader.line_num, row) for row in reader]
+    rows, problems = read_sheet(path, SHEET, Source.model_fields)
     sources: list[Source] = []
-    for line, row in rows if not problems else ():
+    for line, row in rows:
         try:
-            source = Source.model_validate({(name or "").strip(): value for name, value in row.items() if name})
+            source = Source.model_validate(row)
         except ValidationError as error:
             problems += [f"line {line}: {fault}" for fault in describe(error, prefix="")]
             continue
         if source.id in {other.id for other in sources}:
             problems.append(f"line {line}: id {source.id!r} is there twice; every source needs its own")
         sources.append(source)
-    if not rows and not problems:
-        problems.append("it has no rows")
     if problems:
-        raise UsageError(f"the samplesheet {path.name} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise UsageError(refusal(path, SHEET, problems))
     return sources

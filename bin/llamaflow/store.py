@@ -37,14 +37,20 @@ class Store:
         try:
             copy_tree(source, part)
             (part / KEY).write_text(key)
-            shutil.rmtree(entry, ignore_errors=True)
+            self.drop(trial_id, name)
             part.rename(entry)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
     def drop(self, trial_id: str, name: str) -> None:
-        if self.root is not None:
-            shutil.rmtree(self.root / trial_id / name, ignore_errors=True)
+        """Remove an entry: out of sight first, so that a process killed in the middle leaves no half of it behind."""
+        if self.root is None:
+            return
+        entry = self.root / trial_id / name
+        dropped = entry.with_name(f".{name}.{os.getpid()}.dropped")
+        if entry.exists():
+            entry.rename(dropped)
+        shutil.rmtree(dropped, ignore_errors=True)
 
     def restore(self, trial_id: str, name: str, key: str, target: Path) -> bool:
         """Copy an entry to target; False if there is none for this key."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaflow.errors import UsageError
-from llamaflow.models import load_model, resolve_dtype
+from llamaflow.models import load_model, load_tokenizer, resolve_dtype, saved_dtype
 from llamaflow.trials import Trial
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from torch import nn
     from transformers import PreTrainedModel
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on import it advises to install a package that it can do without
 
 
 def load_base(directory: Path, trial: Trial, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -24,9 +28,12 @@ def load_base(directory: Path, trial: Trial, *, trust_remote_code: bool = False)
     """
     import torch
 
-    dtype = resolve_dtype(trial.hyperparameters["dtype"])
-    model = load_model(directory, torch.float32 if trial.technique == "full" else dtype, four_bit=trial.traits.four_bit, trust_remote_code=trust_remote_code)
-    model.config.use_cache = False
+    dtype = torch.float32 if trial.technique == "full" else resolve_dtype(trial.hyperparameters["dtype"])
+    model = load_model(directory, dtype, four_bit=trial.traits.four_bit, trust_remote_code=trust_remote_code)
+    for module in model.modules():
+        # bitsandbytes would repack 4-bit weights on CPU the first time they are evaluated, and no gradient passes through them after that
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model
 
 
@@ -45,14 +52,24 @@ def prepared(base: PreTrainedModel, trial: Trial) -> Iterator[nn.Module]:
 def _with_lora(base: PreTrainedModel, trial: Trial) -> Iterator[nn.Module]:
     from peft import get_peft_model
 
+    base.name_or_path = trial.model["source"]  # what the adapter's configuration will name: not a path in the work directory
     try:
-        adapted = get_peft_model(base, lora_config(trial))
+        with _quiet_peft():
+            adapted = get_peft_model(base, lora_config(trial))
     except ValueError as error:
         raise UsageError(f"--target_modules {trial.hyperparameters['target_modules']} does not fit {trial.model['id']}: {error}") from error
     try:
         yield adapted
     finally:
         adapted.unload()
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """PEFT 0.21 asks transformers 5 for an attribute by its old name, which warns on every model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def lora_config(trial: Trial) -> LoraConfig:
@@ -70,7 +87,6 @@ def lora_config(trial: Trial) -> LoraConfig:
         use_dora=trial.technique == "dora",
         target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
         task_type="CAUSAL_LM",
-        base_model_name_or_path=trial.model["source"],
         revision=trial.model["revision"],
     )
 
@@ -82,18 +98,16 @@ def last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
     return list(layers[-count:])
 
 
-def save_trained(model: nn.Module, trial: Trial, base: Path, target: Path) -> None:
+def save_trained(model: Any, trial: Trial, base: Path, target: Path, *, trust_remote_code: bool = False) -> None:
     """Write adapter/ in PEFT's layout, or model/ as a whole Hugging Face directory in the base's own precision."""
     if trial.traits.is_lora:
-        model.save_pretrained(target / "adapter")  # type: ignore[operator]
+        adapter = model.peft_config["default"]
+        adapter.target_modules = sorted(adapter.target_modules)  # a set: its order would change the file from run to run
+        model.save_pretrained(target / "adapter", save_embedding_layers=False)  # they are never trained; "auto" would ask the hub
         (target / "adapter" / "README.md").unlink(missing_ok=True)
         return
-    from transformers import AutoConfig, AutoTokenizer
-
-    dtype = AutoConfig.from_pretrained(base).dtype
-    whole: Any = model
-    whole.to(dtype).save_pretrained(target / "model")
-    AutoTokenizer.from_pretrained(base).save_pretrained(target / "model")
+    model.to(saved_dtype(base, trust_remote_code=trust_remote_code)).save_pretrained(target / "model")
+    load_tokenizer(base, trust_remote_code=trust_remote_code).save_pretrained(target / "model")
 
 
 def load_trained(base: Path, trained: Path | None, dtype: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -104,5 +118,6 @@ def load_trained(base: Path, trained: Path | None, dtype: str, *, trust_remote_c
         return load_model(whole, precision, trust_remote_code=trust_remote_code)
     from peft import PeftModel
 
-    adapted: Any = PeftModel.from_pretrained(load_model(base, precision, trust_remote_code=trust_remote_code), trained / "adapter")
-    return adapted.eval()  # type: ignore[no-any-return]
+    model: Any = load_model(base, precision, trust_remote_code=trust_remote_code)
+    with _quiet_peft():
+        return PeftModel.from_pretrained(model, trained / "adapter").eval()

@@ -42,15 +42,17 @@ class Batch:
         return Batch(self.input_ids.to(device), self.labels.to(device), self.position_ids.to(device), self.tokens, self.labelled)
 
 
-def make_batch(examples: Sequence[tuple[Array, Array]], row_length: int) -> Batch:
-    """Lay examples (input_ids, labelled) out in rows of at most row_length tokens; 0 gives each a row of its own.
+def make_batch(examples: Sequence[tuple[Array, Array]], packing: bool) -> Batch:
+    """Lay examples (input_ids, labelled) out in rows; with packing, several short ones share a row as long as the longest.
 
-    Putting several into a row only saves padding: the step still sees the same examples with the same loss.
+    Sharing a row only saves padding: the step still sees the same examples with the same loss. Longer rows would save no
+    more and cost more, since attention is computed over the whole row.
     """
     import torch
 
     lengths = [len(ids) for ids, _ in examples]
-    rows = [_row([examples[index] for index in row]) for row in (pack(lengths, row_length) if row_length else [[index] for index in range(len(lengths))])]
+    shared = pack(lengths, max(lengths)) if packing else [[index] for index in range(len(lengths))]
+    rows = [_row([examples[index] for index in row]) for row in shared]
     longest = max(len(ids) for ids, _, _ in rows)
     padded = [_padded(*row, longest) for row in rows]
     input_ids, labels, position_ids = (torch.from_numpy(np.stack(columns)) for columns in zip(*padded, strict=True))
@@ -103,8 +105,8 @@ class Tokens:
         part = slice(self._examples[index], self._examples[index + 1])
         return self._input_ids[part], self._labelled[part]
 
-    def batch(self, indices: Sequence[int], row_length: int) -> Batch:
-        return make_batch([self[index] for index in indices], row_length)
+    def batch(self, indices: Sequence[int], packing: bool) -> Batch:
+        return make_batch([self[index] for index in indices], packing)
 
 
 class TokensWriter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ VALIDATION_EXAMPLES = 256  # the validation loss is measured on the first so man
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of a trial, not an error of the program
-    """The loss became infinite or not a number."""
+    """A loss or a gradient became infinite or not a number."""
 
 
 class StopRequest:
@@ -80,7 +81,6 @@ class TrialTraining:
         self.model, self.trial, self.settings, self.store, self.code, self.stop = model, trial, settings, store, code, stop
         self.train, self.validation = data
         self.values = trial.hyperparameters
-        self.row_length = self.values["max_length"] if self.values["packing"] else 0
         self.examples_per_step = self.values["per_device_train_batch_size"] * self.values["gradient_accumulation_steps"]
         self.steps_per_epoch = math.ceil(len(self.train) / self.examples_per_step)
         self.total_steps = max(1, round(self.values["num_train_epochs"] * self.steps_per_epoch))
@@ -89,7 +89,8 @@ class TrialTraining:
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=self.values["learning_rate"], weight_decay=self.values["weight_decay"])
         warmup = self.values["warmup_steps"]
         warmup = round(warmup * self.total_steps) if warmup < 1 else int(warmup)
-        self.scheduler = get_scheduler(self.values["lr_scheduler_type"], self.optimizer, num_warmup_steps=warmup, num_training_steps=self.total_steps)
+        scheduler = get_scheduler(self.values["lr_scheduler_type"], self.optimizer, num_warmup_steps=warmup, num_training_steps=self.total_steps)
+        self.share_of_peak_rate = scheduler.lr_lambdas[0]  # a function of the step alone
         self.state, self.best_weights = State(), dict[str, torch.Tensor]()
 
     def run(self) -> Outcome:
@@ -117,12 +118,12 @@ class TrialTraining:
                 loss = self.loss.per_token(batch.to(device())).sum() / labelled
             loss.backward()
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.values["max_grad_norm"])
-        rate = self.scheduler.get_last_lr()[0]
-        if not math.isfinite(total):
-            raise Diverged(f"diverged: the loss was {total} at step {self.state.step + 1}; try a smaller learning_rate than {self.values['learning_rate']:g}")
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.values["max_grad_norm"]).item()
+        self._refuse_infinite(loss=total, gradient=norm)
+        rate = self.values["learning_rate"] * self.share_of_peak_rate(self.state.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.optimizer.step()
-        self.scheduler.step()
         self.optimizer.zero_grad()
         self.state.step += 1
         self.state.tokens += sum(batch.tokens for batch in batches)
@@ -137,6 +138,12 @@ class TrialTraining:
             }
         )
 
+    def _refuse_infinite(self, **values: float) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                rate = self.values["learning_rate"]
+                raise Diverged(f"diverged: the {name.replace('_', ' ')} was {value} at step {self.state.step + 1}; try a smaller learning_rate than {rate:g}")
+
     def _after_step(self) -> None:
         state, last = self.state, self.state.step == self.total_steps
         if last or state.step % self.values["eval_steps"] == 0:
@@ -145,9 +152,8 @@ class TrialTraining:
             self._log()
         if self.stop.received and not last:
             self._save()
-            raise TemporaryError(
-                f"stopped by the system at step {state.step} of {self.total_steps}; what was learnt is saved, and the next attempt goes on from there"
-            )
+            kept = "what was learnt is saved, and the next attempt goes on from there" if self.store.root else "without --checkpoint_dir the next attempt starts anew"
+            raise TemporaryError(f"stopped by the system at step {state.step} of {self.total_steps}; {kept}")
         if not last and state.step % self.settings.save_steps == 0:
             self._save()
 
@@ -156,18 +162,18 @@ class TrialTraining:
         epoch, place = divmod(self.state.step, self.steps_per_epoch)
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.values["seed"] * 1_000_003 + epoch)).tolist()
         taken = order[place * self.examples_per_step : (place + 1) * self.examples_per_step]
-        return [self.train.batch(part, self.row_length) for part in _parts(taken, self.values["per_device_train_batch_size"])]
+        return [self.train.batch(part, self.values["packing"]) for part in _parts(taken, self.values["per_device_train_batch_size"])]
 
-    @torch.no_grad()
     def _validate(self) -> None:
         self.model.eval()
         total, labelled = 0.0, 0
         for part in _parts(list(range(min(len(self.validation), VALIDATION_EXAMPLES))), self.values["per_device_train_batch_size"]):
-            batch = self.validation.batch(part, self.row_length)
-            with self._precision():
+            batch = self.validation.batch(part, self.values["packing"])
+            with torch.no_grad(), self._precision():
                 total += self.loss.per_token(batch.to(device())).sum().item()
             labelled += batch.labelled
         loss = total / labelled
+        self._refuse_infinite(validation_loss=loss)
         self.state.history[-1]["validation_loss"] = loss
         if loss < self.state.best_validation_loss:
             self.state.best_validation_loss, self.state.evaluations_without_gain = loss, 0
@@ -183,11 +189,14 @@ class TrialTraining:
     def _precision(self) -> AbstractContextManager[Any]:
         """bfloat16 products on float32 trained weights."""
         dtype = resolve_dtype(self.values["dtype"])
-        return torch.autocast(device(), dtype=dtype, enabled=dtype != torch.float32)
+        autocast: AbstractContextManager[Any] = torch.autocast(device(), dtype=dtype, enabled=dtype != torch.float32)
+        return autocast
+
+    def _last_validation_loss(self) -> float | None:
+        return next((row["validation_loss"] for row in reversed(self.state.history) if "validation_loss" in row), None)
 
     def _log(self) -> None:
-        last = self.state.history[-1]
-        validation = next((row["validation_loss"] for row in reversed(self.state.history) if "validation_loss" in row), None)
+        last, validation = self.state.history[-1], self._last_validation_loss()
         shown = f"  validation {validation:.4f}" if validation is not None else ""
         speed = self.state.tokens / self.state.seconds
         left = self.state.seconds / self.state.step * (self.total_steps - self.state.step)
@@ -197,10 +206,10 @@ class TrialTraining:
         )
 
     def _outcome(self, status: str, reason: str | None) -> Outcome:
-        best = self.state.best_validation_loss
+        loss = self.state.best_validation_loss if self.best_weights else self._last_validation_loss()  # of the weights that are kept
         trainable = sum(parameter.numel() for parameter in self.parameters.values())
         speed = round(self.state.tokens / max(self.state.seconds, 1e-9), 1)
-        return Outcome(status, reason, self.state.step, self.state.tokens, best if math.isfinite(best) else None, speed, trainable)
+        return Outcome(status, reason, self.state.step, self.state.tokens, loss, speed, trainable)
 
     def write_history(self, path: Path) -> None:
         """One JSON object a step: step, epoch, tokens, loss, learning_rate and, where measured, validation_loss."""
@@ -211,20 +220,23 @@ class TrialTraining:
             return
         staging = self.store.root / f".{self.trial.trial_id}.saving"
         staging.mkdir(parents=True, exist_ok=True)
-        tensors = {f"weight/{name}": parameter.detach() for name, parameter in self.parameters.items()} | {
-            f"best/{name}": value for name, value in self.best_weights.items()
-        }
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in self._tensors().items()}, staging / "tensors.safetensors")
+            write_json(staging / "state.json", asdict(self.state))
+            self.store.keep(self.trial.trial_id, CHECKPOINT, self.code, staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that decides the next step and is too large for JSON."""
+        tensors = {f"weight/{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
         for name, parameter in self.parameters.items():
             tensors |= {f"optimizer/{key}/{name}": value for key, value in self.optimizer.state[parameter].items()}
         tensors["random/cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random/cuda"] = torch.cuda.get_rng_state()
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, staging / "tensors.safetensors")
-        write_json(staging / "state.json", asdict(self.state))
-        self.store.keep(self.trial.trial_id, CHECKPOINT, self.code, staging)
-        for file in staging.iterdir():
-            file.unlink()
-        staging.rmdir()
+        return tensors
 
     def _resume(self) -> None:
         found = self.store.find(self.trial.trial_id, CHECKPOINT, self.code)
@@ -235,10 +247,9 @@ class TrialTraining:
         _assign(self.parameters, _under("weight/", tensors))
         self.best_weights = _under("best/", tensors)
         for name, parameter in self.parameters.items():
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            self.optimizer.state[parameter] = {key: _beside(parameter, key, tensors[f"optimizer/{key}/{name}"]) for key in keys}
-        for _ in range(self.state.step):
-            self.scheduler.step()
+            saved = {key: tensors.get(f"optimizer/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            # a weight that no example reached has no optimiser state
+            self.optimizer.state[parameter] = {key: _beside(parameter, key, value) for key, value in saved.items() if value is not None}
         torch.set_rng_state(tensors["random/cpu"])
         if "random/cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random/cuda"])
@@ -257,7 +268,7 @@ def _beside(parameter: torch.Tensor, key: str, value: torch.Tensor) -> torch.Ten
     return value if key == "step" else value.to(parameter.device)
 
 
-@torch.no_grad()
 def _assign(parameters: dict[str, torch.nn.Parameter], values: dict[str, torch.Tensor]) -> None:
-    for name, value in values.items():
-        parameters[name].copy_(value)
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)

@@ -34,6 +34,8 @@ TECHNIQUES: dict[str, TechniqueTraits] = {
     "qlora": TechniqueTraits(LORA, 2e-4, is_lora=True, four_bit=True),
 }
 NOT_FOR_ALL = {name for traits in TECHNIQUES.values() for name in traits.own}
+SHOWN = ("learning_rate", "lora_r", "freeze_trainable_layers")
+DEFAULTS = {name: values[0] for name, values in Grid()}
 COMMON = tuple(name for name in Grid.model_fields if name != "techniques" and name not in NOT_FOR_ALL)
 
 
@@ -55,9 +57,12 @@ class Trial(BaseModel):
     def traits(self) -> TechniqueTraits:
         return TECHNIQUES[self.technique]
 
-    def named(self, varied: tuple[str, ...]) -> Trial:
-        """The same trial with its id; `varied` are the hyperparameters worth showing in it."""
-        shown = [f"{_abbreviation(name)}{_number(self.hyperparameters[name])}" for name in varied if name in self.hyperparameters]
+    def named(self) -> Trial:
+        """The same trial with its id, which shows the hyperparameters that most depends on, and those that are not the default.
+
+        What else is in the grid plays no part: a trial keeps its id, and with it its stored result, when the grid grows.
+        """
+        shown = [f"{_abbreviation(name)}{_number(value)}" for name, value in self.hyperparameters.items() if name in SHOWN or value != DEFAULTS.get(name, value)]
         slug = "-".join([self.model["id"], self.technique, *shown])
         content = self.model_dump(exclude={"trial_id"})
         return self.model_copy(update={"trial_id": f"{re.sub(r'[^A-Za-z0-9._-]+', '-', slug)}-{short_hash(content)}"})

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
-import io
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import tiny
 
-RunStep = Callable[[str, Sequence[Any], Mapping[str, Any]], None]
+# before torch is imported: no hub, one thread and no GPU, so that results are equal to the last bit
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+
+RunStep = Callable[..., None]
 
 
-@pytest.fixture
-def run_step(monkeypatch: pytest.MonkeyPatch) -> RunStep:
+@pytest.fixture(scope="session")
+def run_step() -> RunStep:
     """Run a step as the pipeline does: arguments on the command line, settings as JSON on standard input."""
+    return tiny.run_step
 
-    def run(step: str, args: Sequence[Any], settings: Mapping[str, Any] | None = None) -> None:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(settings or {})))
-        importlib.import_module(step).main([str(argument) for argument in args])
 
-    return run
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama with its tokenizer, as a Hugging Face directory."""
+    return tiny.write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def lab(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tiny.Lab:
+    """The tiny model, fetched, and a small dataset, tokenised."""
+    folder = tmp_path_factory.mktemp("lab")
+    reference = {"id": "tiny", "kind": "path", "source": "./tiny", "revision": None}
+    tiny.run_step("fetch_model", ["--path", tiny_model, "--outdir", folder], tiny.SETTINGS | {"model": reference})
+    return tiny.Lab(folder / "model", tiny.write_dataset(folder), folder)

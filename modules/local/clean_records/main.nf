@@ -6,7 +6,7 @@ process CLEAN_RECORDS {
     container "ghcr.io/llamaflow/clean_records:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(records), stdin
+    tuple val(meta), path(records), '-'
 
     output:
     tuple val(meta), path('cleaned.parquet'), emit: records
@@ -15,9 +15,6 @@ process CLEAN_RECORDS {
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('ftfy'), eval('package_version.py ftfy'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

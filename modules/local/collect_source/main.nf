@@ -6,7 +6,7 @@ process COLLECT_SOURCE {
     container "ghcr.io/llamaflow/collect_source:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(source, stageAs: 'source/*'), stdin
+    tuple val(meta), path(source, stageAs: 'source/*'), '-'
 
     output:
     tuple val(meta), path('collected.parquet'), emit: records
@@ -15,9 +15,6 @@ process COLLECT_SOURCE {
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
     tuple val("${task.process}"), val('httpx'), eval('package_version.py httpx'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

@@ -6,7 +6,7 @@ process EVALUATE_MODEL {
     container "ghcr.io/llamaflow/evaluate_model:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(model), path(trial, stageAs: 'trial/*'), path(dataset), stdin
+    tuple val(meta), path(model), path(trial, stageAs: 'trial/*'), path(dataset), '-'
 
     output:
     tuple val(meta), path("${meta.id}"), emit: evaluation
@@ -16,9 +16,6 @@ process EVALUATE_MODEL {
     tuple val("${task.process}"), val('transformers'), eval('package_version.py transformers'), topic: versions
     tuple val("${task.process}"), val('peft'), eval('package_version.py peft'), topic: versions
     tuple val("${task.process}"), val('evaluate'), eval('package_version.py evaluate'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

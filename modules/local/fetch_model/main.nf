@@ -6,7 +6,7 @@ process FETCH_MODEL {
     container "ghcr.io/llamaflow/fetch_model:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(local, stageAs: 'local/*'), stdin
+    tuple val(meta), path(local, stageAs: 'local/*'), '-'
 
     output:
     tuple val(meta), path('model'), emit: model
@@ -15,9 +15,6 @@ process FETCH_MODEL {
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('transformers'), eval('package_version.py transformers'), topic: versions
     tuple val("${task.process}"), val('torch'), eval('package_version.py torch'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

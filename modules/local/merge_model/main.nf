@@ -6,7 +6,7 @@ process MERGE_MODEL {
     container "ghcr.io/llamaflow/merge_model:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(model), path(trial, stageAs: 'trial/*'), path(dataset), stdin
+    tuple val(meta), path(model), path(trial, stageAs: 'trial/*'), path(dataset), '-'
 
     output:
     tuple val(meta), path('merged'), emit: merged
@@ -15,9 +15,6 @@ process MERGE_MODEL {
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('torch'), eval('package_version.py torch'), topic: versions
     tuple val("${task.process}"), val('peft'), eval('package_version.py peft'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

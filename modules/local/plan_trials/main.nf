@@ -16,9 +16,6 @@ process PLAN_TRIALS {
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('pydantic'), eval('package_version.py pydantic'), topic: versions
 
-    when:
-    task.ext.when == null || task.ext.when
-
     script:
     def args = task.ext.args ?: ''
     """

@@ -20,9 +20,6 @@ process PUBLISH_MODEL {
     path 'index.json', emit: index
     path 'publish_model.json', emit: receipt
 
-    when:
-    task.ext.when == null || task.ext.when
-
     script:
     def args = task.ext.args ?: ''
     """

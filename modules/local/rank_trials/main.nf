@@ -17,9 +17,6 @@ process RANK_TRIALS {
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('numpy'), eval('package_version.py numpy'), topic: versions
 
-    when:
-    task.ext.when == null || task.ext.when
-
     script:
     def args = task.ext.args ?: ''
     """

@@ -6,16 +6,13 @@ process TOKENIZE_DATASET {
     container "ghcr.io/llamaflow/tokenize_dataset:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(model), path(dataset), stdin
+    tuple val(meta), path(model), path(dataset), '-'
 
     output:
     tuple val(meta), path('tokens'), emit: tokens
     path 'tokenize_dataset.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('transformers'), eval('package_version.py transformers'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

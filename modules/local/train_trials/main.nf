@@ -6,7 +6,7 @@ process TRAIN_TRIALS {
     container "ghcr.io/llamaflow/train_trials:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(model), path(tokens), stdin
+    tuple val(meta), path(model), path(tokens), '-'
 
     output:
     tuple val(meta), path('trials/*'), emit: trials
@@ -15,9 +15,6 @@ process TRAIN_TRIALS {
     tuple val("${task.process}"), val('torch'), eval('package_version.py torch'), topic: versions
     tuple val("${task.process}"), val('transformers'), eval('package_version.py transformers'), topic: versions
     tuple val("${task.process}"), val('peft'), eval('package_version.py peft'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
 
     script:
     def args = task.ext.args ?: ''

@@ -17,10 +17,7 @@ process WRITE_MODEL_CARD {
     path 'README.md', emit: card
     path 'write_model_card.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
-    tuple val("${task.process}"), val('huggingface_hub'), eval('package_version.py huggingface_hub'), topic: versions
-
-    when:
-    task.ext.when == null || task.ext.when
+    tuple val("${task.process}"), val('pyyaml'), eval('package_version.py pyyaml'), topic: versions
 
     script:
     def args = task.ext.args ?: ''

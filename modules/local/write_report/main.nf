@@ -19,9 +19,6 @@ process WRITE_REPORT {
     path 'multiqc_report.html', emit: report
     path 'write_report.json', emit: receipt
 
-    when:
-    task.ext.when == null || task.ext.when
-
     script:
     def args = task.ext.args ?: ''
     """

@@ -2,7 +2,7 @@
  * Trials and base models -> leaderboard and winner
  */
 
-include { toJson         } from '../utils_llamaflow_pipeline'
+include { toJson         } from '../utils_llamaflow_pipeline/functions'
 include { EVALUATE_MODEL } from '../../../modules/local/evaluate_model'
 include { RANK_TRIALS    } from '../../../modules/local/rank_trials'
 
@@ -40,9 +40,14 @@ workflow EVALUATION {
         ch_settings.map { settings -> toJson(settings.rank_trials) },
     )
 
-    emit:
-    evaluations = ch_evaluations              // value: list of directories
-    leaderboard = RANK_TRIALS.out.leaderboard // value: leaderboard.json
-    winner      = RANK_TRIALS.out.winner      // value: winner.json
+    evaluations = ch_evaluations
+    leaderboard = RANK_TRIALS.out.leaderboard
+    winner      = RANK_TRIALS.out.winner
     receipts    = EVALUATE_MODEL.out.receipt.mix(RANK_TRIALS.out.receipt)
+
+    emit:
+    evaluations // value: list of directories
+    leaderboard // value: leaderboard.json
+    winner      // value: winner.json
+    receipts    // receipts of these steps
 }

@@ -2,9 +2,9 @@
  * The winner -> a release, and a report on everything
  */
 
-include { fromJson         } from '../utils_llamaflow_pipeline'
-include { toJson           } from '../utils_llamaflow_pipeline'
-include { versionsToYaml   } from '../utils_llamaflow_pipeline'
+include { fromJson         } from '../utils_llamaflow_pipeline/functions'
+include { toJson           } from '../utils_llamaflow_pipeline/functions'
+include { versionsToYaml   } from '../utils_llamaflow_pipeline/functions'
 include { MERGE_MODEL      } from '../../../modules/local/merge_model'
 include { PUBLISH_MODEL    } from '../../../modules/local/publish_model'
 include { WRITE_MODEL_CARD } from '../../../modules/local/write_model_card'
@@ -83,6 +83,8 @@ workflow EXPORT {
         ch_settings.map { settings -> toJson(settings.publish_model) },
     )
 
+    index = PUBLISH_MODEL.out.index
+
     emit:
-    index = PUBLISH_MODEL.out.index // value: index.json
+    index // value: index.json
 }

@@ -2,7 +2,7 @@
  * Sources -> one clean, split dataset
  */
 
-include { toJson              } from '../utils_llamaflow_pipeline'
+include { toJson              } from '../utils_llamaflow_pipeline/functions'
 include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
 include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
 include { DEDUPLICATE_RECORDS } from '../../../modules/local/deduplicate_records'
@@ -42,8 +42,12 @@ workflow PREPARE_DATA {
         ch_settings.map { settings -> toJson(settings.split_dataset) },
     )
 
-    emit:
-    dataset     = SPLIT_DATASET.out.dataset     // value: directory
-    description = SPLIT_DATASET.out.description // value: dataset.json
+    dataset     = SPLIT_DATASET.out.dataset
+    description = SPLIT_DATASET.out.description
     receipts    = ch_receipts.mix(SPLIT_DATASET.out.receipt)
+
+    emit:
+    dataset     // value: directory
+    description // value: dataset.json
+    receipts    // receipts of these steps
 }

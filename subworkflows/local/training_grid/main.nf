@@ -2,8 +2,8 @@
  * Models x techniques x hyperparameters -> trained trials
  */
 
-include { fromJson         } from '../utils_llamaflow_pipeline'
-include { toJson           } from '../utils_llamaflow_pipeline'
+include { fromJson         } from '../utils_llamaflow_pipeline/functions'
+include { toJson           } from '../utils_llamaflow_pipeline/functions'
 include { FETCH_MODEL      } from '../../../modules/local/fetch_model'
 include { PLAN_TRIALS      } from '../../../modules/local/plan_trials'
 include { TOKENIZE_DATASET } from '../../../modules/local/tokenize_dataset'
@@ -58,10 +58,12 @@ workflow TRAINING_GRID {
         }
     TRAIN_TRIALS(ch_to_train)
 
-    ch_trained = TRAIN_TRIALS.out.trials.transpose().map { meta, trial -> [[id: trial.name, model: meta.model], trial] }
+    trials   = TRAIN_TRIALS.out.trials.transpose().map { meta, trial -> [[id: trial.name, model: meta.model], trial] }
+    models   = FETCH_MODEL.out.model
+    receipts = FETCH_MODEL.out.receipt.mix(PLAN_TRIALS.out.receipt, TOKENIZE_DATASET.out.receipt, TRAIN_TRIALS.out.receipts.flatten())
 
     emit:
-    trials   = ch_trained            // [meta, directory]; a failed trial has neither adapter nor model in it
-    models   = FETCH_MODEL.out.model // [meta, directory]
-    receipts = FETCH_MODEL.out.receipt.mix(PLAN_TRIALS.out.receipt, TOKENIZE_DATASET.out.receipt, TRAIN_TRIALS.out.receipts.flatten())
+    trials   // [meta, directory]; a failed trial has neither adapter nor model in it
+    models   // [meta, directory]
+    receipts // receipts of these steps
 }

@@ -3,14 +3,14 @@
  */
 
 include { CHECK_PARAMS } from '../../../modules/local/check_params'
+include { fromJson     } from './functions'
+include { toJson       } from './functions'
 
 workflow INITIALISE {
     take:
     params // all parameters as given
 
     main:
-    answerAndExit(params)
-
     // steps that a digest cannot see: with it, an edit of bin/llamaflow re-runs the check, which knows what depends on what
     ch_checked = CHECK_PARAMS(
         toJson(withCheckpointDir(params)),
@@ -20,14 +20,17 @@ workflow INITIALISE {
         codeDigest(),
     ).params.map { file -> fromJson(file.text) }
 
-    ch_sources = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
-    ch_models  = ch_checked.flatMap { checked -> modelsOf(checked.models) }
-
-    emit:
-    settings = ch_checked.map { checked -> checked.settings } // value: map of step -> settings
-    sources  = ch_sources                                     // [meta, file or [], row of the samplesheet]
-    models   = ch_models                                      // [meta, file or [], model reference]
+    settings = ch_checked.map { checked -> checked.settings }
+    sources  = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
+    models   = ch_checked.flatMap { checked -> modelsOf(checked.models) }
     trials   = channel.value(params.trials ? file(params.trials) : [])
+
+    // bare names: Nextflow 25.04's strict parser loses what is assigned here
+    emit:
+    settings // value: map of step -> settings
+    sources  // [meta, file or [], row of the samplesheet]
+    models   // [meta, file or [], model reference]
+    trials   // value: trials sheet or []
 }
 
 workflow COMPLETE {
@@ -44,23 +47,9 @@ workflow COMPLETE {
     }
 }
 
-def toJson(value) {
-    return groovy.json.JsonOutput.toJson(value)
-}
-
-def fromJson(text) {
-    return new groovy.json.JsonSlurper().parseText(text)
-}
-
-def answerAndExit(params) {
-    if (params.version) {
-        println("llamaflow ${workflow.manifest.version}")
-        exit(0)
-    }
-    if (params.help || params.help_all) {
-        println(help(params.help_all))
-        exit(0)
-    }
+// What to print instead of running
+def answer(params) {
+    return params.version ? "llamaflow ${workflow.manifest.version}" : help(params.help_all)
 }
 
 // The parameters by group, from the schema
@@ -86,15 +75,22 @@ def helpOf(key, prop, required) {
     def allowed = prop['enum'] ? " One of: ${prop['enum'].join(', ')}." : ''
     def words = "${prop.description}${allowed}${given ? " [${given}]" : ''}".toString().tokenize(' ')
     def text = ['']
-    words.each { word -> (text[-1].length() + word.length() < 90) ? (text[-1] += "${word} ") : (text << "${word} ".toString()) }
+    words.each { word ->
+        if (text[-1].length() + word.length() >= 90) {
+            text << ''
+        }
+        text[-1] = "${text[-1]}${word} ".toString()
+    }
     return text.withIndex().collect { line, index -> (index ? '' : "  --${key}").padRight(34) + line.trim() }
 }
 
-// Checkpoints outlive the task that wrote them, so they cannot lie in its work directory
+// Checkpoints outlive the task that wrote them, so they cannot lie in its work directory; containers mount what is there
 def withCheckpointDir(params) {
     def given = params.checkpoint_dir ? file(params.checkpoint_dir).toAbsolutePath() : null
     def own = workflow.workDir.scheme == 'file' ? workflow.workDir.resolve('checkpoints') : null
-    return params + [checkpoint_dir: (given ?: own)?.toString()]
+    def store = given ?: own
+    store?.mkdirs()
+    return params + [checkpoint_dir: store?.toString()]
 }
 
 def codeDigest() {
@@ -144,17 +140,6 @@ def refuseMissing(missing) {
     if (missing) {
         error("these files do not exist:\n  ${missing.join('\n  ')}\nCheck the spelling. A path in a samplesheet is relative to the samplesheet.")
     }
-}
-
-// [process, name, version] -> the YAML that MultiQC shows as software versions
-def versionsToYaml(versions) {
-    def lines = []
-    versions.groupBy { process, _name, _version -> process.tokenize(':')[-1] }.each { process, rows ->
-        lines << "${process}:"
-        rows.unique().each { row -> lines << "  ${row[1]}: '${row[2]}'" }
-    }
-    lines << 'Workflow:' << "  llamaflow: '${workflow.manifest.version}'" << "  Nextflow: '${workflow.nextflow.version}'"
-    return lines.join('\n') + '\n'
 }
 
 def verdict(index, outdir) {

@@ -1,0 +1,23 @@
+/*
+ * What several subworkflows need. In a file of its own: Nextflow loads a file once for each path that leads to it,
+ * and its strict parser refuses processes that are there twice
+ */
+
+def toJson(value) {
+    return groovy.json.JsonOutput.toJson(value)
+}
+
+def fromJson(text) {
+    return new groovy.json.JsonSlurper().parseText(text)
+}
+
+// [process, name, version] -> the YAML that MultiQC shows as software versions
+def versionsToYaml(versions) {
+    def lines = []
+    versions.groupBy { process, _name, _version -> process.tokenize(':')[-1] }.each { process, rows ->
+        lines << "${process}:"
+        rows.unique().each { row -> lines << "  ${row[1]}: '${row[2]}'" }
+    }
+    lines << 'Workflow:' << "  llamaflow: '${workflow.manifest.version}'" << "  Nextflow: '${workflow.nextflow.version}'"
+    return lines.join('\n') + '\n'
+}

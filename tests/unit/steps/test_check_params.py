@@ -1,0 +1,128 @@
+"""check_params: everything that can be wrong is said before anything heavy runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check_params import GROUPS_OF_STEPS
+from tiny import ROOT, json_of
+
+Check = Callable[..., dict[str, Any]]
+VALUES = {"input": "data.jsonl", "outdir": "results", "models": "owner/tiny"}
+
+
+@pytest.fixture
+def check(run_step: Any, tmp_path: Path) -> Check:
+    def run(*args: Any, **values: Any) -> dict[str, Any]:
+        run_step("check_params", [*args, "--outdir", tmp_path], VALUES | values)
+        found: dict[str, Any] = json_of(tmp_path / "params.json")
+        return found
+
+    return run
+
+
+@pytest.fixture
+def refused(check: Check, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def run(*args: Any, **values: Any) -> str:
+        with pytest.raises(SystemExit) as ended:
+            check(*args, **values)
+        assert ended.value.code == 64
+        assert not (tmp_path / "params.json").exists()
+        return capsys.readouterr().err
+
+    return run
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_each_step_gets_its_groups_and_its_code(check: Check) -> None:
+    settings = check(min_characters=7, lora_r="8,16")["settings"]
+    assert set(settings) == set(GROUPS_OF_STEPS)
+    for step, groups in GROUPS_OF_STEPS.items():
+        assert set(settings[step]) == {"code", *groups}
+        assert len(settings[step]["code"]) == 16
+    assert settings["clean_records"]["cleaning"]["min_characters"] == 7
+    assert settings["plan_trials"]["grid"]["lora_r"] == [8, 16]
+
+
+def test_a_change_reaches_only_the_steps_that_it_concerns(check: Check) -> None:
+    def changed(**values: Any) -> set[str]:
+        after = check(**values)["settings"]
+        return {step for step in GROUPS_OF_STEPS if after[step] != before[step]}
+
+    before = check()["settings"]
+    assert changed(lora_r="8,16") == {"plan_trials"}
+    assert changed(max_new_tokens=64) == {"evaluate_model", "rank_trials"}
+    assert changed(release_name="other") == {"merge_model", "write_model_card", "publish_model"}
+    assert changed(models="owner/tiny,owner/other") == set(), "a model more must not run the others again"
+
+
+def test_a_single_data_file(check: Check) -> None:
+    assert check(input="/data/my FAQ-v1.jsonl.gz")["sources"] == [{"id": "my_FAQ_v1", "path": "/data/my FAQ-v1.jsonl.gz"}]
+
+
+def test_a_table_of_data(check: Check, tmp_path: Path) -> None:
+    table = written(tmp_path, "faq.csv", "question,answer\na,b\n")
+    assert check("--input", table, input="faq.csv")["sources"] == [{"id": "faq", "path": "faq.csv"}]
+
+
+def test_a_samplesheet(check: Check, tmp_path: Path) -> None:
+    sheet = written(tmp_path, "sheet.csv", "id,path,split\nfaq,faq.csv,\nmanual,https://host/manual.md,train\n")
+    assert check("--input", sheet, input="sheet.csv")["sources"] == [
+        {"id": "faq", "path": "faq.csv"},
+        {"id": "manual", "path": "https://host/manual.md", "split": "train"},
+    ]
+
+
+def test_the_example_samplesheet(check: Check) -> None:
+    sheet = ROOT / "assets/examples/samplesheet.csv"
+    assert {source["id"] for source in check("--input", sheet, input=str(sheet))["sources"]} >= {"qa_en", "qa_pt"}
+
+
+def test_models(check: Check) -> None:
+    assert check(models="owner/one@v1,pkg://weights/two.gguf")["models"] == [
+        {"id": "one", "kind": "hub", "source": "owner/one", "revision": "v1"},
+        {"id": "two", "kind": "package", "source": "pkg://weights/two.gguf", "revision": None},
+    ]
+
+
+def test_the_chat_template_travels_as_text(check: Check, tmp_path: Path) -> None:
+    template = written(tmp_path, "own.jinja", "{{ messages[0].content }} é")
+    settings = check("--chat-template", template, chat_template="own.jinja")["settings"]
+    assert settings["fetch_model"]["chat_template_text"] == "{{ messages[0].content }} é"
+
+
+def test_faults_of_all_parts_at_once(refused: Callable[..., str], tmp_path: Path) -> None:
+    sheet = written(tmp_path, "sheet.csv", "id,path,splt\nfaq,faq.csv,\n")
+    trials = written(tmp_path, "trials.csv", "technique\nloar\n")
+    message = refused("--input", sheet, "--trials", trials, input="sheet.csv", models="not a model,owner/tiny")
+    assert "there is no column 'splt' in a samplesheet (did you mean split?)" in message
+    assert "'not a model' is neither" in message
+    message = refused("--input", sheet, "--trials", trials, input="sheet.csv")
+    assert "'splt'" in message
+    assert "line 2: technique: 'loar' is not accepted" in message
+    message = refused("--input", sheet, input="sheet.csv", lora_rank=8)
+    assert "'splt'" in message
+    assert "--lora_rank: there is no such parameter (did you mean lora_r?)" in message
+
+
+def test_an_input_of_unknown_kind(refused: Callable[..., str]) -> None:
+    message = refused(input="data.docx")
+    assert "data.docx is neither a samplesheet" in message
+    assert ".jsonl" in message
+
+
+def test_an_accidental_grid(refused: Callable[..., str]) -> None:
+    message = refused(learning_rate="1e-1,1e-2,1e-3,1e-4,1e-5", lora_r="1,2,4,8,16,32,64,128", seed=list(range(100)))
+    assert "4000 trials (5 learning_rate x 8 lora_r x 100 seed)" in message
+    assert "--max_trials 64" in message
+
+
+def test_a_missing_input(refused: Callable[..., str]) -> None:
+    assert refused(input=None).startswith("error: 1 of the parameters cannot be used:\n  --input: is required\n")

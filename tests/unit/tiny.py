@@ -1,0 +1,145 @@
+"""A tiny model with a real tokenizer, a small dataset, and the steps of the pipeline on them."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import resource
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_files import chat, write_records
+
+ROOT = Path(__file__).resolve().parents[2]
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+SETTINGS = {"code": "code-1", "models": {"trust_remote_code": False}}
+FAST = {"learning_rate": 2e-2, "max_length": 96, "num_train_epochs": 2, "per_device_train_batch_size": 8, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+ROOMS = ("atlas", "boreal", "cedar", "delta", "ember", "fjord", "grove", "harbour")
+
+
+def run_step(step: str, args: Sequence[Any], settings: Mapping[str, Any] | None = None) -> None:
+    """Run a step as the pipeline does: arguments on the command line, settings as JSON on standard input."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(json.dumps(settings or {})))
+        importlib.import_module(step).main([str(argument) for argument in args])
+
+
+def write_tokenizer(directory: Path, template: str | None = CHATML) -> int:
+    """Train a byte-level BPE on the example regulations; returns the size of its vocabulary."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    trained.train([str(file) for file in sorted((ROOT / "assets/examples/regulations").rglob("*.md"))], 500, show_progress=False, special_tokens=list(SPECIAL))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|im_start|>")
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(directory)
+    return len(tokenizer)
+
+
+def write_model(directory: Path, template: str | None = CHATML, dtype: str = "float32", layers: int = 3) -> Path:
+    """A random Llama as a Hugging Face directory."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, logging
+
+    logging.disable_progress_bar()
+    directory.mkdir(parents=True)
+    vocabulary = write_tokenizer(directory, template)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=64,  # a block of bitsandbytes
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.08,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
+    return directory
+
+
+def write_dataset(directory: Path) -> Path:
+    """Questions with short answers, split as split_dataset does."""
+    records = [chat(f"Which floor is room {room} {number} on?", f"Room {room} {number} is on floor {number % 4}.") for room in ROOMS for number in range(6)]
+    write_records(directory / "deduplicated.parquet", records)
+    given = {"splitting": {"validation_fraction": 0.2, "test_fraction": 0.2}}
+    run_step("split_dataset", ["--records", directory / "deduplicated.parquet", "--outdir", directory], given)
+    return directory / "dataset"
+
+
+class Lab:
+    """The steps of the training grid on one model and one dataset."""
+
+    def __init__(self, model: Path, dataset: Path, folder: Path) -> None:
+        self.model, self.dataset, self.folder = model, dataset, folder
+        run_step("tokenize_dataset", ["--dataset", dataset, "--model", model, "--outdir", folder], {"max_length": FAST["max_length"]})
+        self.tokens = folder / "tokens"
+
+    def trials(self, training: Mapping[str, Any] | None = None, **grid: Any) -> list[dict[str, Any]]:
+        """Trials as plan_trials writes them, quick to train unless the grid says otherwise."""
+        settings = {"grid": FAST | grid, "planning": {"trials_per_task": 64}, "training": {"dtype": "float32", "eval_steps": 4, **(training or {})}}
+        args = ["--dataset", self.dataset / "dataset.json", "--models", self.model / "model.json", "--outdir", self.folder]
+        run_step("plan_trials", args, settings)
+        lines = (self.folder / "packs.jsonl").read_text(encoding="utf-8").splitlines()
+        return [trial for line in lines for trial in json.loads(line)["trials"]]
+
+    def train(self, trials: Sequence[Mapping[str, Any]], outdir: Path, *, store: Path | None = None, code: str = "code-1", **training: Any) -> list[Path]:
+        """Train a pack; returns the trials' directories."""
+        outdir.mkdir(parents=True, exist_ok=True)
+        given = SETTINGS | {"code": code, "trials": list(trials), "training": {"checkpoint_dir": str(store) if store else None, **training}}
+        run_step("train_trials", ["--model", self.model, "--tokens", self.tokens, "--outdir", outdir], given)
+        return [outdir / "trials" / trial["trial_id"] for trial in trials]
+
+    def evaluate(self, trial: Path | None, outdir: Path, *, dataset: Path | None = None, store: Path | None = None, **evaluation: Any) -> Path:
+        """Evaluate a trial, or the base model; returns the directory of results."""
+        outdir.mkdir(parents=True, exist_ok=True)
+        name = trial.name if trial else "base-tiny"
+        training = {"dtype": "float32", "checkpoint_dir": str(store) if store else None}
+        given = SETTINGS | {"id": name, "training": training, "evaluation": {"bootstrap_resamples": 100, "max_new_tokens": 12, **evaluation}}
+        args = ["--model", self.model, *(["--trial", trial] if trial else []), "--dataset", dataset or self.dataset, "--outdir", outdir]
+        run_step("evaluate_model", args, given)
+        return outdir / name
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """Files of this process cannot grow beyond so many bytes: what a full disk does, without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def json_of(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def weights_of(directory: Path) -> dict[str, Any]:
+    """The tensors of a safetensors directory."""
+    from safetensors.torch import load_file
+
+    return {name: tensor for file in sorted(directory.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two directories hold the same tensors, to the last bit."""
+    import torch
+
+    first, second = weights_of(one), weights_of(other)
+    return bool(first) and first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
