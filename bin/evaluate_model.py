@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaflow.chat import conversation_of, examples_of, render
+from llamaflow.chat import conversation_of, examples_of, render, stop_tokens
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, short_hash, write_json
 from llamaflow.metrics import column_of, row_scores
@@ -132,6 +132,7 @@ def generate(texts: list[str], model: PreTrainedModel, tokenizer: PreTrainedToke
             top_p=None,
             top_k=None,
             use_cache=True,
+            eos_token_id=stop_tokens(tokenizer, model.generation_config.eos_token_id),
             pad_token_id=tokenizer.pad_token_id,
         )
     for answer in output[:, encoded["input_ids"].shape[1] :]:

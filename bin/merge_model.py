@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaflow.chat import conversation_of, render
+from llamaflow.chat import conversation_of, render, stop_tokens
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import write_json
 from llamaflow.models import load_model, load_tokenizer, saved_dtype, trusted, use_task_threads
@@ -54,6 +54,7 @@ def run(base: Path, trial: Path, dataset: Path, settings: Export, outdir: Path, 
     before = [logits_of(tuned, prompt) for prompt in prompts]
     if hasattr(tuned, "merge_and_unload"):
         tuned = tuned.merge_and_unload()
+    tuned.generation_config.eos_token_id = stop_tokens(tokenizer, tuned.generation_config.eos_token_id)
     tuned.to(saved_dtype(base, trust_remote_code=trust)).save_pretrained(part)
     tokenizer.save_pretrained(part)
     shutil.rmtree(merged, ignore_errors=True)

@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def card(facts: dict[str, Any], settings: Export) -> str:
     """The whole card as Markdown with YAML metadata."""
     header = yaml.safe_dump(metadata(facts, settings), sort_keys=False, allow_unicode=True)
-    sections = [introduction(facts, settings), quality(facts), training(facts), data(facts), limits(facts), usage(settings)]
+    sections = [introduction(facts, settings), quality(facts), training(facts), data(facts), limits(facts), usage(facts, settings)]
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
 
@@ -114,14 +114,17 @@ def limits(facts: dict[str, Any]) -> str:
     )
 
 
-def usage(settings: Export) -> str:
+def usage(facts: dict[str, Any], settings: Export) -> str:
+    question, answer = '[{"role": "user", "content": "..."}]', '[0]["generated_text"][-1]["content"]'
+    if not facts["model"]["chat_template"]:
+        question, answer = '"..."', '[0]["generated_text"]'
     return f"""## Use
 
 ```python
 from transformers import pipeline
 
-chat = pipeline("text-generation", model="path/to/{settings.release_name}")
-print(chat([{{"role": "user", "content": "..."}}], max_new_tokens=128)[0]["generated_text"][-1]["content"])
+generate = pipeline("text-generation", model="path/to/{settings.release_name}")
+print(generate({question}, max_new_tokens=128){answer})
 ```"""
 
 

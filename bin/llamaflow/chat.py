@@ -37,6 +37,19 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, answe
         ) from error
 
 
+def stop_tokens(tokenizer: PreTrainedTokenizerBase, declared: int | list[int] | None) -> list[int] | None:
+    """Tokens that end an answer: those the model declares, and the mark that its chat template puts after an answer.
+
+    A base model that was given a template learns to write the template's mark, but declares its own end of text only.
+    """
+    found = set(declared if isinstance(declared, list) else [declared]) | {tokenizer.eos_token_id}
+    if tokenizer.chat_template is not None:
+        after = render(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": "ANSWER"}]).rpartition("ANSWER")[2].strip()
+        ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+        found |= set(ids) if len(ids) == 1 else set()
+    return sorted(token for token in found if token is not None) or None
+
+
 def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
     """The whole text and the (start, end) characters of every assistant turn, its end-of-turn mark included.
 

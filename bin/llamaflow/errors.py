@@ -56,7 +56,7 @@ def as_llamaflow_error(error: BaseException) -> LlamaflowError | None:
         return StorageError(
             f"no room left on the disk that holds {getattr(error, 'filename', None) or 'the work directory'} ({error}). Free some space, then run again with -resume."
         )
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
         return StorageError(f"cannot write or read {error.filename}: {error.strerror}. Choose another directory, or change its permissions.")
     # torch raises plain RuntimeErrors for failed allocations on CPU, a subclass named OutOfMemoryError on GPU
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):

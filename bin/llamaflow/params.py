@@ -180,7 +180,10 @@ class Evaluation(Group):
 class Gate(Group):
     """Selection"""
 
-    gate_metric: str = Field("auto", description="The measure that decides: the best trial by it is the winner. perplexity, accuracy, macro_f1 or one of metrics; auto takes accuracy for labelled data, rouge_l for conversations, perplexity for texts.")
+    gate_metric: str = Field(
+        "auto",
+        description="The measure that decides: the best trial by it is the winner. perplexity, accuracy, macro_f1 or one of metrics; auto takes accuracy for labelled data, rouge_l for conversations, perplexity for texts.",
+    )
     gate_min_gain: float = Field(
         0.0, ge=0, description="Publish only if the winner's gain over its base, at the lower end of its 95 % interval, is above this."
     )
@@ -261,7 +264,9 @@ def _contradictions(groups: Mapping[str, Any]) -> list[str]:
     if evaluation and gate:
         measured = ("auto", "perplexity", "accuracy", "macro_f1", *(Path(metric).stem for metric in evaluation.metrics))
         if gate.gate_metric not in measured:
-            problems.append(f"--gate_metric: {gate.gate_metric!r} is not measured: it must be one of {', '.join(measured)}{nearest(gate.gate_metric, measured)}")
+            problems.append(
+                f"--gate_metric: {gate.gate_metric!r} is not measured: it must be one of {', '.join(measured)}{nearest(gate.gate_metric, measured)}"
+            )
     return problems
 
 

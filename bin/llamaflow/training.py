@@ -110,7 +110,7 @@ class TrialTraining:
         """One optimiser step: the mean loss over all labelled tokens of its examples."""
         start = time.monotonic()
         batches = self._batches()
-        labelled = sum(batch.labelled for batch in batches)
+        labelled = batches[0].labelled * len(batches)
         self.model.train()
         total = 0.0
         for batch in batches:
@@ -152,7 +152,11 @@ class TrialTraining:
             self._log()
         if self.stop.received and not last:
             self._save()
-            kept = "what was learnt is saved, and the next attempt goes on from there" if self.store.root else "without --checkpoint_dir the next attempt starts anew"
+            kept = (
+                "what was learnt is saved, and the next attempt goes on from there"
+                if self.store.root
+                else "without --checkpoint_dir the next attempt starts anew"
+            )
             raise TemporaryError(f"stopped by the system at step {state.step} of {self.total_steps}; {kept}")
         if not last and state.step % self.settings.save_steps == 0:
             self._save()

@@ -62,7 +62,9 @@ class Trial(BaseModel):
 
         What else is in the grid plays no part: a trial keeps its id, and with it its stored result, when the grid grows.
         """
-        shown = [f"{_abbreviation(name)}{_number(value)}" for name, value in self.hyperparameters.items() if name in SHOWN or value != DEFAULTS.get(name, value)]
+        shown = [
+            f"{_abbreviation(name)}{_number(value)}" for name, value in self.hyperparameters.items() if name in SHOWN or value != DEFAULTS.get(name, value)
+        ]
         slug = "-".join([self.model["id"], self.technique, *shown])
         content = self.model_dump(exclude={"trial_id"})
         return self.model_copy(update={"trial_id": f"{re.sub(r'[^A-Za-z0-9._-]+', '-', slug)}-{short_hash(content)}"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -34,3 +35,16 @@ def lab(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tiny.Lab:
     reference = {"id": "tiny", "kind": "path", "source": "./tiny", "revision": None}
     tiny.run_step("fetch_model", ["--path", tiny_model, "--outdir", folder], tiny.SETTINGS | {"model": reference})
     return tiny.Lab(folder / "model", tiny.write_dataset(folder), folder)
+
+
+@pytest.fixture(scope="session")
+def careful(lab: tiny.Lab) -> dict[str, Any]:
+    """A trial with a bit of everything that a training must not forget: dropout, a schedule, best weights."""
+    (trial,) = lab.trials(tiny.KEEP_BEST, **tiny.CAREFUL)
+    return trial
+
+
+@pytest.fixture(scope="session")
+def undisturbed(lab: tiny.Lab, careful: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The careful trial, trained alone and in one go."""
+    return lab.train([careful], tmp_path_factory.mktemp("undisturbed"))[0]

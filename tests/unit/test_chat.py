@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from record_files import chat
 from tiny import CHATML
 from transformers import AutoTokenizer
 
-from llamaflow.chat import assistant_spans, conversation_of, examples_of, render
+from llamaflow.chat import assistant_spans, conversation_of, examples_of, render, stop_tokens
 from llamaflow.errors import DataError
 
 EMPTY = {"text": None, "messages": None, "prompt": None, "chosen": None, "rejected": None}
@@ -46,8 +47,8 @@ def test_the_answer_and_its_end(tokenizer: Any) -> None:
 
 
 def test_every_turn_of_the_assistant(tokenizer: Any) -> None:
-    record = turns("Férias?", "Até 10 dias – é o F-2.", "E depois?", " Nada.\n\nMesmo.", "日本語?", "はい 🙂", system="Be short.")
-    assert learnt(tokenizer, record) == ["Até 10 dias – é o F-2.<|im_end|>", " Nada.\n\nMesmo.<|im_end|>", "はい 🙂<|im_end|>"]
+    record = turns("Férias?", "Até 10 dias - é o F-2.", "E depois?", " Nada.\n\nMesmo.", "日本語?", "はい 🙂", system="Be short.")
+    assert learnt(tokenizer, record) == ["Até 10 dias - é o F-2.<|im_end|>", " Nada.\n\nMesmo.<|im_end|>", "はい 🙂<|im_end|>"]
 
 
 def test_a_user_who_writes_like_the_template(tokenizer: Any) -> None:
@@ -79,6 +80,17 @@ def test_a_template_that_rewrites_earlier_turns(tokenizer: Any) -> None:
     assert learnt(tokenizer, turns("a", "<think>1</think>b", "c", "<think>2</think>d")) == ["<think>2</think>d<|im_end|>"]
 
 
+def test_answers_end_where_the_template_ends_them(tokenizer: Any) -> None:
+    end_of_text, _, end_of_turn = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    assert stop_tokens(tokenizer, None) == [end_of_turn]
+    tokenizer.eos_token = "<|endoftext|>"
+    assert stop_tokens(tokenizer, end_of_text) == stop_tokens(tokenizer, [end_of_text]) == [end_of_text, end_of_turn]
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }} (end of turn)\n{% endfor %}"
+    assert stop_tokens(tokenizer, None) == [end_of_text], "several tokens are no mark"
+    tokenizer.chat_template, tokenizer.eos_token = None, None
+    assert stop_tokens(tokenizer, None) is None
+
+
 def test_spans_are_characters_of_the_text(tokenizer: Any) -> None:
     text, spans = assistant_spans(tokenizer, turns("q", "one", "r", "two")["messages"])
     assert [text[start:end] for start, end in spans] == ["one<|im_end|>", "two<|im_end|>"]
@@ -103,7 +115,7 @@ def test_texts_are_cut_without_loss(tokenizer: Any, length: int, words: int) -> 
     text = " ".join(f"Regulation {number}" for number in range(words))
     pieces = [ids for ids, _ in examples_of(tokenizer, [EMPTY | {"type": "text", "text": text}], length)]
     assert all(2 <= len(piece) <= length for piece in pieces)
-    assert all(one[-1] == other[0] for one, other in zip(pieces, pieces[1:], strict=False)), "so that every token but the first is predicted"
+    assert all(one[-1] == other[0] for one, other in pairwise(pieces)), "so that every token but the first is predicted"
     whole = [*pieces[0], *(token for piece in pieces[1:] for token in piece[1:])]
     assert tokenizer.decode(whole) == text + "<|im_end|>"
 

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from check_params import GROUPS_OF_STEPS
 from tiny import ROOT
 
+from check_params import GROUPS_OF_STEPS
 from llamaflow.code import digest
 
 

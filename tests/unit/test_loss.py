@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_tokens import examples
+from tiny import examples
 from torch.nn.functional import cross_entropy
 
 from llamaflow import loss as loss_module
@@ -35,7 +35,7 @@ def test_equals_the_loss_from_all_logits(tiny_model: Path, monkeypatch: pytest.M
     model = load_model(tiny_model, torch.float32)
     batch = make_batch(examples(30, 12, 9, 17), packing=True)
     ours, theirs = CompletionLoss(model).per_token(batch).mean(), from_all_logits(model, batch)
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-6)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
     expected, found = gradients(model, theirs), gradients(model, ours)
     assert found.keys() == expected.keys()
     assert len(found) == len(list(model.parameters()))
@@ -65,9 +65,9 @@ def test_a_model_that_caps_its_logits_uses_its_own() -> None:
     completion = CompletionLoss(model)
     found = completion.per_token(batch).mean()
     assert completion._head_is_plain is False
-    assert float(found) == pytest.approx(float(from_all_logits(model, batch)), rel=1e-6)
+    assert found.item() == pytest.approx(from_all_logits(model, batch).item(), rel=1e-6)
     completion._head_is_plain = True
-    assert float(completion.per_token(batch).mean()) != pytest.approx(float(found), rel=1e-4), "the cap matters here"
+    assert completion.per_token(batch).mean().item() != pytest.approx(found.item(), rel=1e-4), "the cap matters here"
 
 
 def test_a_batch_without_labels(tiny_model: Path) -> None:

@@ -81,7 +81,9 @@ def test_comma_strings_are_lists(text: dict[str, Any], values: dict[str, Any]) -
 
 
 def test_numbers_may_be_strings_and_strings_numbers() -> None:
-    params = resolve(REQUIRED | {"max_trials": "5", "learning_rate": "2e-5", "gate_min_gain": "0.01", "release_version": 1.0, "release_name": 2026, "packing": "false"})
+    params = resolve(
+        REQUIRED | {"max_trials": "5", "learning_rate": "2e-5", "gate_min_gain": "0.01", "release_version": 1.0, "release_name": 2026, "packing": "false"}
+    )
     assert params.planning.max_trials == 5
     assert params.grid.learning_rate == (2e-5,)
     assert params.gate.gate_min_gain == 0.01

@@ -31,10 +31,23 @@ def test_kinds(text: str, expected: ModelReference) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["pkg://weights", "pkg://weights/../../secret", "pkg://../weights/a", "pkg://weights//a", "pkg:///a", "a/b/c", "owner name", "@main", "-x/y", "owner/", "s3://bucket/model", ""],
+    [
+        "pkg://weights",
+        "pkg://weights/../../secret",
+        "pkg://../weights/a",
+        "pkg://weights//a",
+        "pkg:///a",
+        "a/b/c",
+        "owner name",
+        "@main",
+        "-x/y",
+        "owner/",
+        "s3://bucket/model",
+        "",
+    ],
 )
 def test_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="^--models: "):
+    with pytest.raises(UsageError, match=r"^--models: "):
         parse_reference(text)
 
 

@@ -48,7 +48,16 @@ def test_the_id_is_a_hash_of_the_content_alone() -> None:
 
 def test_only_lora_shares_a_base() -> None:
     assert trial().pack == trial("dora", lora_r=8, seed=1, learning_rate=1e-3).pack == trial("rslora").pack
-    apart = [trial(), trial("qlora"), trial(max_length=512), trial(dtype="bfloat16"), trial(model="other"), trial(data="e"), trial("full"), trial("full", seed=1)]
+    apart = [
+        trial(),
+        trial("qlora"),
+        trial(max_length=512),
+        trial(dtype="bfloat16"),
+        trial(model="other"),
+        trial(data="e"),
+        trial("full"),
+        trial("full", seed=1),
+    ]
     assert len({found.pack for found in apart}) == len(apart)
 
 

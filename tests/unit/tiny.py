@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
+import os
 import resource
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from record_files import chat, write_records
 
@@ -23,6 +27,9 @@ CHATML = (
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 SETTINGS = {"code": "code-1", "models": {"trust_remote_code": False}}
 FAST = {"learning_rate": 2e-2, "max_length": 96, "num_train_epochs": 2, "per_device_train_batch_size": 8, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+FAILING = {"learning_rate": 1e37}  # beyond what the parameters allow: the loss overflows in a step or two
+CAREFUL = {"lora_dropout": 0.1, "num_train_epochs": 3, "lr_scheduler_type": "cosine", "warmup_steps": 3}  # 12 steps, random numbers in each
+KEEP_BEST = {"early_stopping_patience": 100, "eval_steps": 3, "target_modules": "q_proj,v_proj"}
 ROOMS = ("atlas", "boreal", "cedar", "delta", "ember", "fjord", "grove", "harbour")
 
 
@@ -46,7 +53,7 @@ def write_tokenizer(directory: Path, template: str | None = CHATML) -> int:
     return len(tokenizer)
 
 
-def write_model(directory: Path, template: str | None = CHATML, dtype: str = "float32", layers: int = 3) -> Path:
+def write_model(directory: Path, template: str | None = CHATML, dtype: str = "float32", layers: int = 2) -> Path:
     """A random Llama as a Hugging Face directory."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, logging
@@ -89,6 +96,12 @@ class Lab:
         run_step("tokenize_dataset", ["--dataset", dataset, "--model", model, "--outdir", folder], {"max_length": FAST["max_length"]})
         self.tokens = folder / "tokens"
 
+    def on(self, model: Path) -> Lab:
+        """The same dataset and tokens with another model."""
+        other = copy.copy(self)
+        other.model = model
+        return other
+
     def trials(self, training: Mapping[str, Any] | None = None, **grid: Any) -> list[dict[str, Any]]:
         """Trials as plan_trials writes them, quick to train unless the grid says otherwise."""
         settings = {"grid": FAST | grid, "planning": {"trials_per_task": 64}, "training": {"dtype": "float32", "eval_steps": 4, **(training or {})}}
@@ -101,7 +114,11 @@ class Lab:
         """Train a pack; returns the trials' directories."""
         outdir.mkdir(parents=True, exist_ok=True)
         given = SETTINGS | {"code": code, "trials": list(trials), "training": {"checkpoint_dir": str(store) if store else None, **training}}
-        run_step("train_trials", ["--model", self.model, "--tokens", self.tokens, "--outdir", outdir], given)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        try:
+            run_step("train_trials", ["--model", self.model, "--tokens", self.tokens, "--outdir", outdir], given)
+        finally:
+            signal.signal(signal.SIGTERM, on_sigterm)  # the step has its own, which the tests' process must not keep
         return [outdir / "trials" / trial["trial_id"] for trial in trials]
 
     def evaluate(self, trial: Path | None, outdir: Path, *, dataset: Path | None = None, store: Path | None = None, **evaluation: Any) -> Path:
@@ -113,6 +130,54 @@ class Lab:
         args = ["--model", self.model, *(["--trial", trial] if trial else []), "--dataset", dataset or self.dataset, "--outdir", outdir]
         run_step("evaluate_model", args, given)
         return outdir / name
+
+
+def examples(*lengths: int, seed: int = 0) -> list[tuple[Any, Any]]:
+    """Random tokenised examples (input_ids, labelled); the last token of each is learnt."""
+    generator = np.random.default_rng(seed)
+    made = [(generator.integers(3, 500, length).astype(np.int32), generator.random(length) < 0.4) for length in lengths]
+    for _, labelled in made:
+        labelled[-1] = True
+    return made
+
+
+class Child:
+    """A piece of work in a process of its own, which can be killed; its lines of output can be waited for.
+
+    A fork has everything imported already, which a new Python would need ten seconds for.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        reading, writing = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            signal.alarm(60)  # whatever happens, it ends
+            os.close(reading)
+            _end_with(work, writing)
+        os.close(writing)
+        self.output = os.fdopen(reading, encoding="utf-8")
+
+    def kill_after(self, words: str, signal_number: int) -> int:
+        """Wait for a line with these words, send the signal, and return the exit status (negative: the signal that ended it)."""
+        with self.output:
+            if not any(words in line for line in self.output):
+                raise AssertionError(f"the process ended before it said {words!r}")
+            os.kill(self.pid, signal_number)
+            self.output.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _end_with(work: Callable[[], object], output: int) -> NoReturn:
+    status: Any = 1
+    try:
+        sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1, encoding="utf-8")
+        work()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
 
 
 @contextmanager
@@ -128,6 +193,21 @@ def no_room_beyond(size: int) -> Iterator[None]:
 
 def json_of(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def history(trial: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (trial / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def counts(trial: Path) -> dict[str, Any]:
+    """How a training ended, by its receipt."""
+    found: dict[str, Any] = json_of(trial / "train_trials.json")["counts"]
+    return found
+
+
+def with_values(trial: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """A trial with other hyperparameters than a plan would give it."""
+    return trial | {"trial_id": f"{trial['trial_id']}-changed", "hyperparameters": trial["hyperparameters"] | values}
 
 
 def weights_of(directory: Path) -> dict[str, Any]:

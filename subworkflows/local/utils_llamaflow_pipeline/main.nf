@@ -11,6 +11,8 @@ workflow INITIALISE {
     params // all parameters as given
 
     main:
+    refuseUnwritable(params.outdir)
+
     // steps that a digest cannot see: with it, an edit of bin/llamaflow re-runs the check, which knows what depends on what
     ch_checked = CHECK_PARAMS(
         toJson(withCheckpointDir(params)),
@@ -134,6 +136,17 @@ def modelsOf(models) {
     }
     refuseMissing(items.findAll { _meta, local, _reference -> local && !local.exists() }.collect { meta, local, _reference -> "model ${meta.id}: ${local}" })
     return items
+}
+
+// Better now than after hours of training
+def refuseUnwritable(outdir) {
+    def directory = outdir ? file(outdir) : null
+    if (directory != null && directory.scheme == 'file') {
+        directory.mkdirs()
+        if (!directory.isDirectory() || !java.nio.file.Files.isWritable(directory)) {
+            error("--outdir: results cannot be written to ${outdir}. Choose another directory, or change its permissions.")
+        }
+    }
 }
 
 def refuseMissing(missing) {

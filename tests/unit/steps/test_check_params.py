@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_params import GROUPS_OF_STEPS
 from tiny import ROOT, json_of
+
+from check_params import GROUPS_OF_STEPS
 
 Check = Callable[..., dict[str, Any]]
 VALUES = {"input": "data.jsonl", "outdir": "results", "models": "owner/tiny"}

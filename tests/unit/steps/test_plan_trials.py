@@ -86,7 +86,7 @@ def test_equal_trials_are_one(plan: Plan) -> None:
 
 def test_packs(plan: Plan) -> None:
     packs = plan.packs(techniques="full,lora,dora,qlora", seed="1,2,3", planning={"trials_per_task": 4})
-    found = [sorted({trial["technique"] for trial in pack["trials"]}) + [len(pack["trials"])] for pack in packs]
+    found = [[*sorted({trial["technique"] for trial in pack["trials"]}), len(pack["trials"])] for pack in packs]
     assert found == [["full", 1]] * 3 + [["dora", "lora", 4], ["dora", 2], ["qlora", 3]]
     assert all(pack["id"] == pack["trials"][0]["trial_id"] for pack in packs if len(pack["trials"]) == 1)
     assert len({pack["id"] for pack in packs}) == len(packs)
@@ -95,7 +95,12 @@ def test_packs(plan: Plan) -> None:
 def test_other_lengths_and_other_models_train_apart(plan: Plan) -> None:
     plan.models["other"] = MODEL | {"sha256": "6" * 64}
     packs = plan.packs(max_length="64,128", seed="1,2")
-    assert [(pack["model"], pack["max_length"], len(pack["trials"])) for pack in packs] == [("other", 64, 2), ("other", 128, 2), ("tiny", 64, 2), ("tiny", 128, 2)]
+    assert [(pack["model"], pack["max_length"], len(pack["trials"])) for pack in packs] == [
+        ("other", 64, 2),
+        ("other", 128, 2),
+        ("tiny", 64, 2),
+        ("tiny", 128, 2),
+    ]
     assert len({pack["tokens"] for pack in packs}) == 2, "models with one tokenizer share tokens"
     plan.models["other"]["tokenizer_sha256"] = "7" * 64
     assert len({pack["tokens"] for pack in plan.packs(max_length="64,128", seed="1,2")}) == 4
