@@ -110,7 +110,7 @@ class TrialTraining:
         """One optimiser step: the mean loss over all labelled tokens of its examples."""
         start = time.monotonic()
         batches = self._batches()
-        labelled = batches[0].labelled * len(batches)
+        labelled = sum(batch.labelled for batch in batches)
         self.model.train()
         total = 0.0
         for batch in batches:

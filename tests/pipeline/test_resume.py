@@ -29,7 +29,16 @@ class Grid:
             copy(ROOT / name, self.pipeline / name)
 
     def command(self, *options: str) -> list[str]:
-        fixed = ["--input", str(self.pipeline / "assets/examples/qa_en.jsonl"), "--models", os.environ["LLAMAFLOW_TINY"], "--outdir", "results", "--gate_metric", "perplexity"]
+        fixed = [
+            "--input",
+            str(self.pipeline / "assets/examples/qa_en.jsonl"),
+            "--models",
+            os.environ["LLAMAFLOW_TINY"],
+            "--outdir",
+            "results",
+            "--gate_metric",
+            "perplexity",
+        ]
         return ["nextflow", "run", str(self.pipeline), "-profile", "test", "-ansi-log", "false", "-resume", *fixed, *options]
 
     def run(self, *options: str) -> Counter[tuple[str, str]]:
@@ -102,5 +111,5 @@ def kill_after_first_checkpoint(grid: Grid) -> None:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.endswith(b"/bin/train_trials.py") for word in words) and str(grid.launch) in os.readlink(process / "cwd"):
+        if any(word.endswith(b"/bin/train_trials.py") for word in words) and grid.launch in (process / "cwd").readlink().parents:
             os.kill(int(process.name), signal.SIGKILL)
