@@ -151,7 +151,9 @@ def refuseUnwritable(outdir) {
 
 def refuseMissing(missing) {
     if (missing) {
-        error("these files do not exist:\n  ${missing.join('\n  ')}\nCheck the spelling. A path in a samplesheet is relative to the samplesheet.")
+        // said here, since Nextflow hides what an error inside an operator says
+        log.error("these files do not exist:\n  ${missing.join('\n  ')}\nCheck the spelling. A path in a samplesheet is relative to the samplesheet.")
+        error("missing files")
     }
 }
 
