@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -31,14 +31,12 @@ def test_results_of_a_real_run(workflow_dir: Path, snapshot: SnapshotAssertion) 
 def test_tables_and_receipts(workflow_dir: Path, snapshot: SnapshotAssertion) -> None:
     results = workflow_dir / "my results"
     receipts = {file.parent.name: sorted(json.loads(file.read_text())) for file in sorted(results.glob("pipeline_info/receipts/*/*.json"))}
-    columns = next(csv.reader((results / "leaderboard.csv").open()))
+    columns = (results / "leaderboard.csv").read_text().splitlines()[0].split(",")
     assert {"receipts": receipts, "leaderboard": columns, "winner": sorted(json.loads((results / "winner.json").read_text()))} == snapshot
 
 
 @pytest.mark.workflow("tiny real run")
 def test_index_tells_the_truth(workflow_dir: Path) -> None:
-    import hashlib
-
     results = workflow_dir / "my results"
     index = json.loads((results / "index.json").read_text())
     assert len(index["files"]) > 20
