@@ -76,10 +76,11 @@ def described(record: Row) -> Row:
 
 
 def add_losses(rows: list[Row], records: list[Row], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int) -> None:
-    """Add nll (nats, summed over the completion's tokens) and tokens (their number) to every row."""
+    """Add nll (nats, summed over the completion's tokens) and tokens (their number) to every row; of a text, as far as the context reaches."""
     import torch
 
     from llamaflow.loss import CompletionLoss
+    from llamaflow.tokens import IGNORED
 
     context = getattr(model.config, "max_position_embeddings", None) or 4096
     loss = CompletionLoss(model)
@@ -89,7 +90,7 @@ def add_losses(rows: list[Row], records: list[Row], model: PreTrainedModel, toke
         batch = _one_row_each(examples, context)
         with torch.inference_mode():
             losses = loss.per_token(batch.to(device())).cpu()
-        per_row = losses.split((batch.labels != -100).sum(1).tolist())
+        per_row = losses.split((batch.labels != IGNORED).sum(1).tolist())
         for row, values in zip(rows[part], per_row, strict=True):
             row["nll"], row["tokens"] = float(values.sum()), len(values)
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PROMPTS = 24
-LONGEST = 512  # tokens of a prompt that are compared
+LONGEST = 512  # tokens of a prompt that are read
+COMPARED = 32  # last tokens whose logits are compared: those of all would take gigabytes with a vocabulary of 128,000
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,11 +74,11 @@ def prompts_of(dataset: Path, tokenizer: PreTrainedTokenizerBase) -> list[torch.
 
 
 def logits_of(model: Any, prompt: torch.Tensor) -> torch.Tensor:
-    """Logits [tokens, vocabulary] on the CPU."""
+    """Logits of the last tokens, [at most COMPARED, vocabulary], on the CPU."""
     import torch
 
     with torch.inference_mode():
-        return model(prompt.to(model.device)).logits[0].float().cpu()
+        return model(prompt.to(model.device)).logits[0, -COMPARED:].float().cpu()
 
 
 def compare(before: list[torch.Tensor], after: list[torch.Tensor], allowed: float) -> dict[str, Any]:
