@@ -15,10 +15,12 @@ from llamaflow.code import digest
 from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import write_json
 from llamaflow.grid import cells_of
-from llamaflow.params import Params, resolve
+from llamaflow.params import Params
 from llamaflow.references import parse_references
+from llamaflow.schemas import validator_of
 from llamaflow.sources import Source, format_of, is_samplesheet, read_samplesheet
 from llamaflow.steps import read_settings, receipt
+from llamaflow.validation import resolve
 
 # The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
@@ -27,10 +29,11 @@ GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
     "deduplicate_records": (),
     "split_dataset": ("splitting",),
     "fetch_model": ("models",),
-    "plan_trials": ("grid", "planning", "training", "compute", "cost"),
+    "initialise_model": ("models", "scratch"),
+    "plan_trials": ("grid", "planning", "training", "answers", "compute", "cost"),
     "tokenize_dataset": ("models",),
     "train_trials": ("training", "compute", "models"),
-    "evaluate_model": ("evaluation", "compute", "models"),
+    "evaluate_model": ("evaluation", "answers", "compute", "models"),
     "rank_trials": ("gate", "evaluation"),
     "merge_model": ("export", "models"),
     "write_model_card": ("export",),
@@ -54,8 +57,12 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     params: Params | None = _gather(faults, lambda: resolve(values), None)
     sources = _gather(faults, lambda: sources_of(str(values["input"]), table), []) if values.get("input") else []
     models = _gather(faults, lambda: parse_references(params.models.models), []) if params else []
+    teacher = params.models.teacher_model if params else None
+    teachers = _gather(faults, lambda: parse_references((teacher,) if teacher else ()), [])
     if params and models:
         _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
+    if params and params.answers.answer_schema is not None:
+        _gather(faults, lambda: validator_of(params.answers.answer_schema), None)
     if faults or params is None:
         raise UsageError("\n".join(faults))
     settings = {step: settings_of(step, params) for step in GROUPS_OF_STEPS}
@@ -64,6 +71,7 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     return {
         "sources": [source.model_dump(exclude_none=True) for source in sources],
         "models": [model.as_dict() for model in models],
+        "teachers": [model.as_dict() for model in teachers],
         "settings": settings,
     }
 
@@ -94,7 +102,7 @@ def _id_of(path: str) -> str:
 
 def settings_of(step: str, params: Params) -> dict[str, Any]:
     # not the list of models: a step works on one of them, and a model more must not run the others again
-    groups = {name: getattr(params, name).model_dump(mode="json", exclude={"models"}) for name in GROUPS_OF_STEPS[step]}
+    groups = {name: getattr(params, name).model_dump(mode="json", exclude={"models", "teacher_model"}) for name in GROUPS_OF_STEPS[step]}
     return {"code": digest(step), **groups}
 
 

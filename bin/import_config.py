@@ -24,9 +24,10 @@ from llamaflow.grid import cells_of
 from llamaflow.importers import convert, convert_sweep
 from llamaflow.importers.conversion import Conversion
 from llamaflow.importers.writing import params_file, report_on, samplesheet, trials_sheet
-from llamaflow.params import Planning, resolve
+from llamaflow.params import Planning
 from llamaflow.references import parse_references
 from llamaflow.sources import read_samplesheet
+from llamaflow.validation import resolve
 
 LARGEST_FILE = 1_000_000  # bytes; a configuration has a few thousand
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Resolve the grid into trials: quick, without torch, and useful alone to see what a grid would cost.
 
-plan_trials.py --dataset dataset.json --models model.json ... [--trials trials.csv]
-    < {"grid": {...}, "planning": {...}, "training": {...}, "compute": {...}, "cost": {...}}  ->  packs.jsonl  plan_trials.json
+plan_trials.py --dataset dataset.json --models model.json ... [--teacher model.json] [--trials trials.csv]
+    < {"grid": {...}, "planning": {...}, "training": {...}, "answers": {...}, "compute": {...}, "cost": {...}}  ->  packs.jsonl  plan_trials.json
 """
 
 from __future__ import annotations
@@ -14,25 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from llamaflow.code import digest
-from llamaflow.cost import Planner
+from llamaflow.cost import Planner, examples_a_step
 from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import read_json, short_hash, write_text
-from llamaflow.grid import cells_of
-from llamaflow.params import Compute, Cost, Grid, Planning, Training
+from llamaflow.grid import cells_of, refuse_unfit
+from llamaflow.params import Answers, Compute, Cost, Grid, Planning, Training
 from llamaflow.plan import Plan, plan_of, refuse_above_limits, table
 from llamaflow.samplers import cell_of, drawn
 from llamaflow.steps import read_settings, receipt
 from llamaflow.store import TRAINED, Store
-from llamaflow.trials import COMMON, TECHNIQUES, Trial
+from llamaflow.trials import STAGES, TECHNIQUES, Trial, names_of, usual_learning_rate
 
-FOR_THE_RUN = ("packing", "dtype", "target_modules", "eval_steps", "early_stopping_patience")  # one value for the run, but they decide the result
+FOR_THE_RUN = ("packing", "dtype", "eval_steps", "early_stopping_patience")  # one value for the run, but they decide the result
 FOR_LAYERS = ("target_modules",)
+OF_STAGES = {"grpo": ("reward_metrics", "answer_pattern", "answer_schema"), "distillation": ("teacher",)}
+COLUMNS_OF = {"text": "text", "chat": "messages, or question and answer", "preference": "prompt, chosen and rejected"}
+LABELS_LISTED = 200  # in dataset.json
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json")
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="model.json of every model")
+    parser.add_argument("--teacher", type=Path, help="model.json of the model to learn from, for the stage distillation")
     parser.add_argument("--trials", type=Path, help="explicit trials sheet")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
@@ -48,17 +52,45 @@ def run(models: list[dict[str, Any]], dataset: dict[str, Any], cells: list[dict[
 
 def resolve(model: dict[str, Any], dataset: dict[str, Any], cell: dict[str, Any], for_the_run: dict[str, Any]) -> Trial:
     """One cell of the grid as a trial with exactly the hyperparameters that its technique uses."""
-    traits = TECHNIQUES[cell["technique"]]
-    hyperparameters = {name: cell[name] for name in (*COMMON, *traits.own)}
+    stage, technique = cell["stage"], cell["technique"]
+    hyperparameters = {name: cell[name] for name in names_of(stage, technique)}
     if hyperparameters["learning_rate"] == "auto":
-        hyperparameters["learning_rate"] = traits.learning_rate
-    for name in FOR_THE_RUN:
-        if traits.trains == "layers" or name not in FOR_LAYERS:
-            hyperparameters[name] = for_the_run[name]
-    if traits.trains == "prompt":
-        hyperparameters["packing"] = False  # every text has virtual tokens before it
-    identity = {name: model[name] for name in ("id", "source", "revision", "sha256")}
-    return Trial(model=identity, data={"sha256": dataset["sha256"]}, technique=cell["technique"], hyperparameters=hyperparameters)
+        hyperparameters["learning_rate"] = model.get("learning_rate", usual_learning_rate(stage, technique))  # a model drawn anew has its own
+    kind = TECHNIQUES[technique].trains
+    used = (*FOR_THE_RUN, *(FOR_LAYERS if kind == "layers" else ()), *(OF_STAGES.get(stage, ())))
+    hyperparameters |= {name: for_the_run[name] for name in used}
+    if kind == "prompt" or stage != "sft":
+        hyperparameters["packing"] = False  # every text has virtual tokens before it; TRL lays examples out in its own ways
+    identity, data = {name: model[name] for name in ("id", "source", "revision", "sha256")}, {"sha256": dataset["sha256"]}
+    if stage == "classification":
+        data["labels"] = labels_of(dataset)
+    return Trial(model=identity, data=data, technique=technique, hyperparameters=hyperparameters)
+
+
+def identity_of(teacher: Path | None) -> dict[str, Any] | None:
+    return {name: read_json(teacher)[name] for name in ("source", "revision", "sha256")} if teacher else None
+
+
+def labels_of(dataset: dict[str, Any]) -> list[str]:
+    """What a classifier chooses from. Raises UsageError if there is no choice, or not every record has a label."""
+    labels, records = dataset["labels"], sum(dataset["splits"].values())
+    labelled = sum(sum(counts.values()) for counts in labels.values())
+    if len(labels) < 2 or labelled < records:
+        raise UsageError(
+            f"--stage classification needs a label for every record, of at least 2 and at most {LABELS_LISTED} kinds: {labelled} of {records} have one, of {len(labels)} kinds. "
+            "Give a column label, or --stage sft, which learns to write answers."
+        )
+    return sorted(labels)
+
+
+def refuse_unfit_data(trials: list[Trial], dataset: dict[str, Any]) -> None:
+    """Raise UsageError if a stage cannot learn from the records that there are."""
+    for stage in dict.fromkeys(trial.stage for trial in trials):
+        if unfit := sorted(set(dataset["types"]) - set(STAGES[stage].needs)):
+            raise UsageError(
+                f"--stage {stage} learns from {' or '.join(STAGES[stage].needs)} records ({', '.join(COLUMNS_OF[kind] for kind in STAGES[stage].needs)}), "
+                f"but the data hold {' and '.join(unfit)} records. Give other data, or another stage: sft learns from all."
+            )
 
 
 def packs_of(trials: list[Trial], size: int) -> list[list[Trial]]:
@@ -69,27 +101,49 @@ def packs_of(trials: list[Trial], size: int) -> list[list[Trial]]:
     return [group[start : start + size] for group in together.values() for start in range(0, len(group), size)]
 
 
-def halving_groups(trials: list[Trial], training: Training) -> dict[str, str]:
-    """With successive halving, a name by model for the trials that compete. Raises UsageError if one has nobody to compete with."""
+def refuse_uneven(trials: list[Trial], processes: int) -> None:
+    """Raise UsageError if the examples of a step cannot be shared out over the processes."""
+    if uneven := sorted({examples_a_step(trial) for trial in trials if examples_a_step(trial) % processes}):
+        raise UsageError(
+            f"--num_processes {processes}: the {', '.join(map(str, uneven))} examples of a step (--per_device_train_batch_size times "
+            f"--gradient_accumulation_steps) cannot be shared out evenly. Give a multiple of {processes}."
+        )
+
+
+Rivals = tuple[str, str]  # model and stage: the trials whose validation losses can be compared
+
+
+def halving_groups(trials: list[Trial], training: Training) -> dict[Rivals, str]:
+    """With successive halving, a name for the trials that compete. Raises UsageError if one has nobody to compete with."""
     if training.scheduler != "halving":
         return {}
-    of_model: dict[str, list[str]] = {}
+    rivals: dict[Rivals, list[str]] = {}
     for trial in trials:
-        of_model.setdefault(trial.model["id"], []).append(trial.trial_id)
-    if single := [model for model, ids in of_model.items() if len(ids) == 1]:
+        rivals.setdefault((trial.model["id"], trial.stage), []).append(trial.trial_id)
+    if single := [f"{stage} of {model}" for (model, stage), ids in rivals.items() if len(ids) == 1]:
         raise UsageError(
             f"--scheduler halving: {', '.join(single)} has only 1 trial, and halving compares trials. Give several learning rates, or --scheduler none."
         )
-    return {model: short_hash(sorted(ids)) for model, ids in of_model.items()}
+    return {of: short_hash(sorted(ids)) for of, ids in rivals.items()}
 
 
-def line_of(pack: list[Trial], tokenizers: dict[str, str], groups: dict[str, str]) -> str:
+def refuse_no_rung(plan: Plan, training: Training) -> None:
+    """Raise UsageError if every trial is at its end before halving would begin."""
+    most = max(trial["steps"] for trial in plan["trials"].values())
+    if training.scheduler == "halving" and most <= training.halving_min_steps:
+        raise UsageError(
+            f"--halving_min_steps {training.halving_min_steps}: the trials take {most} steps at most, so that halving would stop none. "
+            f"Give {max(1, most // 4)}, or more epochs."
+        )
+
+
+def line_of(pack: list[Trial], tokenizers: dict[str, str], groups: dict[Rivals, str]) -> str:
     """One line of packs.jsonl: the trials of a task, the tokens that they need, and with whom they compete."""
     model, length = pack[0].model["id"], pack[0].hyperparameters["max_length"]
     tokens = f"{length}-{short_hash(tokenizers[model])}"
     name = pack[0].trial_id if len(pack) == 1 else f"{model}-{len(pack)}-trials-{short_hash([trial.trial_id for trial in pack])}"
-    content = {"id": name, "model": model, "tokens": tokens, "max_length": length, "grid": groups.get(model), "trials": [trial.model_dump() for trial in pack]}
-    return json.dumps(content, sort_keys=True) + "\n"
+    content = {"id": name, "model": model, "tokens": tokens, "max_length": length, "grid": groups.get((model, pack[0].stage))}
+    return json.dumps(content | {"trials": [trial.model_dump() for trial in pack]}, sort_keys=True) + "\n"
 
 
 def refuse_missing_template(models: list[dict[str, Any]], dataset: dict[str, Any]) -> None:
@@ -123,6 +177,7 @@ def planned(packs: list[list[Trial]], models: list[dict[str, Any]], dataset: dic
     planner = Planner({model["id"]: model for model in models}, dataset, cost, store, digest("train_trials"))
     plan = plan_of([estimate for pack in packs for estimate in planner.estimate(pack)], planner.speeds(packs), cost, training)
     print(table(plan), flush=True)
+    refuse_no_rung(plan, training)
     refuse_above_limits(plan, cost)
     return plan
 
@@ -137,18 +192,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         models = sorted((read_json(path) for path in args.models), key=lambda model: str(model["id"]))
         dataset = read_json(args.dataset)
         refuse_missing_template(models, dataset)
-        store, for_the_run = Store(compute.checkpoint_dir), {**dict(training), **dict(compute)}
+        answers = Answers.model_validate(given.get("answers", {}))
+        store, for_the_run = Store(compute.checkpoint_dir), {**dict(training), **dict(compute), **dict(answers), "teacher": identity_of(args.teacher)}
         cells = cells_of(grid, planning, [model["id"] for model in models], args.trials)
         if not cells:
-            cells = drawn_cells(grid, planning, models, dataset, for_the_run, store)
+            cells = refuse_unfit(drawn_cells(grid, planning, models, dataset, for_the_run, store))
         trials = run(models, dataset, cells, for_the_run)
-        packs = packs_of(trials, planning.trials_per_task)
+        refuse_unfit_data(trials, dataset)
+        refuse_uneven(trials, compute.num_processes)
+        groups = halving_groups(trials, training)
+        packs = packs_of(trials, planning.trials_per_task if compute.num_processes == 1 else 1)
         written.counts = {"cells": len(cells), "trials": len(trials), "packs": len(packs)}
         if plan := planned(packs, models, dataset, store, given):
             written.counts["plan"] = plan
         else:
             print(*(trial.trial_id for trial in trials), sep="\n")
-        tokenizers, groups = {model["id"]: model["tokenizer_sha256"] for model in models}, halving_groups(trials, training)
+        tokenizers = {model["id"]: model["tokenizer_sha256"] for model in models}
         write_text(args.outdir / "packs.jsonl", "".join(line_of(pack, tokenizers, groups) for pack in packs))
 
 

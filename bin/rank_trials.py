@@ -22,10 +22,11 @@ from typing import Any
 from llamaflow.errors import DataError, UsageError, exits_cleanly
 from llamaflow.files import sha256, write_json, write_text
 from llamaflow.params import Evaluation as EvaluationSettings
-from llamaflow.params import Gate, nearest
+from llamaflow.params import Gate
 from llamaflow.results import Evaluation, TrainedTrial, read_evaluations, read_trials
 from llamaflow.stats import higher_is_better, holm, paired_gain
 from llamaflow.steps import read_settings, receipt
+from llamaflow.validation import nearest
 
 SEED = 20_041_125
 SIGNIFICANT = 0.05
@@ -79,7 +80,7 @@ def run(evaluations: list[Evaluation], trials: list[TrainedTrial], gate: Gate, s
         gain["p_holm"] = p_holm
     rows = leaderboard(comparison, gains)
     winner = decide(comparison, gains)
-    metrics = measured(evaluations) if evaluations else []
+    metrics = list(dict.fromkeys(name for found in evaluations for name in found.metrics))
     suite = evaluations[0].suite if evaluations else None
     write_json(outdir / "leaderboard.json", {"gate_metric": gate.gate_metric, "metrics": metrics, "suite": suite, "trials_compared": len(gains), "rows": rows})
     write_text(outdir / "leaderboard.csv", as_csv(rows))
@@ -101,16 +102,16 @@ def compared(evaluations: list[Evaluation], trials: list[TrainedTrial], gate: Ga
     if evaluated and gate.gate_metric not in (known := measured(evaluations)):
         raise UsageError(
             f"--gate_metric: there is no measure {gate.gate_metric!r} in these evaluations{nearest(gate.gate_metric, known)}; "
-            f"there are {', '.join(known)}. accuracy and macro_f1 need records with a label; measures of answers need records with an answer."
+            f"there are {', '.join(known)}. accuracy and macro_f1 need records with a label, preference_accuracy those with a preference, measures of answers those with an answer."
         )
     resamples = max(settings.bootstrap_resamples, RESAMPLES_A_TRIAL * len(evaluated))
     return Comparison(by_id, evaluated, bases, gate.gate_metric, gate.gate_min_gain, resamples)
 
 
 def natural_metric(evaluations: list[Evaluation]) -> str:
-    """accuracy where records have labels, rouge_l where they have answers, else perplexity."""
+    """accuracy where records have labels, preference_accuracy where they have preferences, rouge_l where they have answers, else perplexity."""
     known = measured(evaluations) if evaluations else []
-    return next((metric for metric in ("accuracy", "rouge_l") if metric in known), "perplexity")
+    return next((metric for metric in ("accuracy", "preference_accuracy", "rouge_l") if metric in known), "perplexity")
 
 
 def measured(evaluations: list[Evaluation]) -> list[str]:

@@ -20,7 +20,7 @@ from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, write_text
 from llamaflow.params import Export
 from llamaflow.steps import read_settings, receipt
-from llamaflow.trials import TECHNIQUES
+from llamaflow.trials import REWARD, Trial
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,17 +41,18 @@ def card(facts: dict[str, Any], settings: Export) -> str:
 def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
     model, dataset = facts["model"], facts["dataset"]
     results = [{"type": name, "value": round(metric["value"], 4)} for name, metric in facts["tuned"].items()]
+    task = "text-classification" if facts["head"] else "text-generation"
     found: dict[str, Any] = {
         "base_model": model["source"] if model["kind"] == "hub" else None,
         "library_name": "peft" if needs_its_adapter(facts) else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": task,
         "license": settings.license or model.get("license"),
         "language": sorted(language for language in dataset.get("languages", {}) if language and language != "unknown") or None,
-        "tags": ["llamaflow", facts["trial"]["technique"]],
+        "tags": ["llamaflow", facts["trial"].technique, *([facts["trial"].stage] if facts["trial"].stage != "sft" else [])],
         "model-index": [
             {
                 "name": settings.release_name,
-                "results": [{"task": {"type": "text-generation"}, "dataset": {"name": "held-out test split", "type": "private"}, "metrics": results}],
+                "results": [{"task": {"type": task}, "dataset": {"name": "held-out test split", "type": "private"}, "metrics": results}],
             }
         ],
     }
@@ -60,13 +61,14 @@ def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
 
 def needs_its_adapter(facts: dict[str, Any]) -> bool:
     """Virtual tokens could not be merged: the release is base/ and adapter/."""
-    return TECHNIQUES[facts["trial"]["technique"]].trains == "prompt"
+    return bool(facts["trial"].traits.trains == "prompt")
 
 
 def introduction(facts: dict[str, Any], settings: Export) -> str:
     trial, model = facts["trial"], facts["model"]
     origin = model["source"] + (f" at revision {model['revision']}" if model["revision"] else "")
-    return f"# {settings.release_name}\n\n{model['id']} ({origin}), fine-tuned with {trial['technique']} by LlamaFlow.\n\n{facts['winner']['reason']}"
+    stage = "" if trial.stage == "sft" else f" ({trial.stage})"
+    return f"# {settings.release_name}\n\n{model['id']} ({origin}), fine-tuned with {trial.technique}{stage} by LlamaFlow.\n\n{facts['winner']['reason']}"
 
 
 def quality(facts: dict[str, Any]) -> str:
@@ -80,22 +82,28 @@ def quality(facts: dict[str, Any]) -> str:
     ]
     for name, tuned in facts["tuned"].items():
         lines.append(f"| {name} | {_with_interval(facts['base'].get(name))} | {_with_interval(tuned)} | {tuned['n']} |")
-    parity, released = facts["parity"], "The merged weights answer as the adapter did"
-    if needs_its_adapter(facts):
-        released = "The released base and adapter answer as when they were measured"
-    lines += [
-        "",
-        f"{released}: {parity['greedy_agreement']:.2%} of next tokens are the same, and the largest logit difference is {parity['relative_difference']:.2%} of the logits' spread.",
+    return "\n".join([*lines, "", *_remarks(facts)])
+
+
+def _remarks(facts: dict[str, Any]) -> list[str]:
+    parity, head = facts["parity"], facts["head"]
+    released = "The released base and adapter answer as when they were measured" if needs_its_adapter(facts) else "The merged weights answer as the adapter did"
+    same = f"{parity['greedy_agreement']:.2%} of {'labels' if head else 'next tokens'} are the same, and the " if head != REWARD else "the "
+    remarks = [
+        f"{released}: {same}largest {'output' if head else 'logit'} difference is {parity['relative_difference']:.2%} of the {'outputs' if head else 'logits'}' spread."
     ]
-    return "\n".join(lines)
+    if head:
+        how = "the likelihood of both answers" if head == REWARD else "the answers that it writes"
+        remarks += ["", f"The base has no such output: it was measured by {how}."]
+    return remarks
 
 
 def _with_interval(metric: dict[str, float] | None) -> str:
-    return f"{metric['value']:.3f} [{metric['ci_low']:.3f}, {metric['ci_high']:.3f}]" if metric else ""
+    return f"{metric['value']:.3f} [{metric['ci_low']:.3f}, {metric['ci_high']:.3f}]" if metric else "\u2013"
 
 
 def training(facts: dict[str, Any]) -> str:
-    rows = [f"| {name} | {value} |" for name, value in facts["trial"]["hyperparameters"].items()]
+    rows = [f"| {name} | {value} |" for name, value in facts["trial"].hyperparameters.items()]
     return "\n".join(["## Training", "", "`trial.json` beside this card reproduces it.", "", "| hyperparameter | value |", "| --- | --- |", *rows])
 
 
@@ -123,37 +131,54 @@ def limits(facts: dict[str, Any]) -> str:
 
 
 def usage(facts: dict[str, Any], settings: Export) -> str:
-    question, answer = '[{"role": "user", "content": "..."}]', '[0]["generated_text"][-1]["content"]'
-    if not facts["model"]["chat_template"]:
-        question, answer = '"..."', '[0]["generated_text"]'
-    if needs_its_adapter(facts):
-        return f"""## Use
+    place, both = f"path/to/{settings.release_name}", needs_its_adapter(facts)
+    code = _head_in_use(facts, place) if facts["head"] else _adapter_in_use(facts, place) if both else _text_in_use(facts, place)
+    remark = "The model is `base/` and `adapter/` together; `base/` alone is the base model as it was.\n\n" if both else ""
+    return f"## Use\n\n{remark}```python\n{code}\n```"
 
-The model is `base/` and `adapter/` together; `base/` alone is the base model as it was.
 
-```python
-from peft import PeftModel
+def _text_in_use(facts: dict[str, Any], place: str) -> str:
+    return f"""from transformers import pipeline
+
+generate = pipeline("text-generation", model="{place}")
+{_question(facts)}"""
+
+
+def _adapter_in_use(facts: dict[str, Any], place: str) -> str:
+    return f"""from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("path/to/{settings.release_name}/base"), "path/to/{settings.release_name}/adapter")
-generate = pipeline("text-generation", model=model, tokenizer=AutoTokenizer.from_pretrained("path/to/{settings.release_name}/base"))
-print(generate({question}, max_new_tokens=128){answer})
-```"""
-    return f"""## Use
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{place}/base"), "{place}/adapter")
+generate = pipeline("text-generation", model=model, tokenizer=AutoTokenizer.from_pretrained("{place}/base"))
+{_question(facts)}"""
 
-```python
-from transformers import pipeline
 
-generate = pipeline("text-generation", model="path/to/{settings.release_name}")
-print(generate({question}, max_new_tokens=128){answer})
-```"""
+def _question(facts: dict[str, Any]) -> str:
+    if facts["model"]["chat_template"]:
+        return 'print(generate([{"role": "user", "content": "..."}], max_new_tokens=128)[0]["generated_text"][-1]["content"])'
+    return 'print(generate("...", max_new_tokens=128)[0]["generated_text"])'
+
+
+def _head_in_use(facts: dict[str, Any], place: str) -> str:
+    messages, ending, shown = '{"role": "user", "content": "..."}', ", add_generation_prompt=True", "model.config.id2label[int(outputs.argmax())]"
+    if facts["head"] == REWARD:
+        messages, ending, shown = messages + ', {"role": "assistant", "content": "..."}', "", "float(outputs[0])"
+    return f"""import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+model = AutoModelForSequenceClassification.from_pretrained("{place}")
+text = tokenizer.apply_chat_template([{messages}], tokenize=False{ending})
+with torch.no_grad():
+    outputs = model(**tokenizer(text, return_tensors="pt", truncation=True, add_special_tokens=False)).logits[0]
+print({shown})"""
 
 
 def facts_from(args: argparse.Namespace) -> dict[str, Any]:
     facts = {name: read_json(getattr(args, name)) for name in ("model", "parity", "dataset", "leaderboard", "winner")}
     rows = {row["id"]: row for row in facts["leaderboard"]["rows"]}
-    trial = read_json(args.trial / "trial.json")
-    return facts | {"trial": trial, "tuned": rows[trial["trial_id"]]["metrics"], "base": rows[f"base-{trial['model']['id']}"]["metrics"]}
+    trial = Trial.model_validate(read_json(args.trial / "trial.json"))
+    return facts | {"trial": trial, "head": trial.head, "tuned": rows[trial.trial_id]["metrics"], "base": rows[f"base-{trial.model['id']}"]["metrics"]}
 
 
 @exits_cleanly

@@ -15,7 +15,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bin"))
 
-from llamaflow.params import GROUPS, Group  # noqa: E402
+from llamaflow.groups import Group  # noqa: E402
+from llamaflow.params import GROUP_OF, GROUPS  # noqa: E402
 from llamaflow.sources import Source  # noqa: E402
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -25,12 +26,14 @@ ICONS = {
     "cleaning": "fas fa-broom",
     "splitting": "fas fa-cut",
     "models": "fas fa-brain",
+    "scratch": "fas fa-seedling",
     "grid": "fas fa-th",
     "planning": "fas fa-list-ol",
     "training": "fas fa-dumbbell",
     "compute": "fas fa-microchip",
     "cost": "fas fa-coins",
     "evaluation": "fas fa-balance-scale",
+    "answers": "fas fa-check-double",
     "gate": "fas fa-trophy",
     "export": "fas fa-box",
     "generic": "fas fa-cogs",
@@ -54,27 +57,35 @@ def default_of(prop: dict[str, Any]) -> Any:
     return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def launch_property(prop: dict[str, Any]) -> dict[str, Any]:
+def launch_property(key: str, prop: dict[str, Any]) -> dict[str, Any]:
     """One parameter as nf-core's schema describes it."""
     prop = single_type(prop)
     made: dict[str, Any] = {"type": "string" if is_list(prop) else prop["type"], "description": prop["description"]}
     made |= {name: prop[name] for name in ("format", "mimetype", "hidden", *KEPT) if name in prop}
     if is_list(prop):
-        made["help_text"] = f"One value, or several separated by commas; each adds to the grid. {values_of(prop['items'])}".strip()
+        grid = "; each adds to the grid" if key == "models" or GROUP_OF[key] == "grid" else ""
+        made["help_text"] = f"One value, or several separated by commas{grid}. {allowed(prop['items'])}".strip()
     if default_of(prop) is not None:
         made["default"] = default_of(prop)
     return made
 
 
+def allowed(prop: dict[str, Any]) -> str:
+    """What is allowed, as a sentence; empty if that is everything."""
+    found = values_of(prop)
+    return f"Allowed: {found}." if found else ""
+
+
 def values_of(prop: dict[str, Any]) -> str:
-    """What is allowed, in words."""
     if "enum" in prop:
-        return "Allowed: " + ", ".join(map(str, prop["enum"])) + "."
+        return ", ".join(map(str, prop["enum"]))
+    if "const" in prop:
+        return str(prop["const"])
     if "anyOf" in prop:
-        return " or ".join(filter(None, (values_of(kind) or (f"{kind['const']}" if "const" in kind else "") for kind in prop["anyOf"])))
-    words = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
+        return ", or ".join(filter(None, map(values_of, prop["anyOf"])))
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below", "multipleOf": "a multiple of"}
     bounds = [f"{word} {shown(prop[name])}" for name, word in words.items() if name in prop]
-    return f"Allowed: {prop['type']}, {', '.join(bounds)}." if bounds else ""
+    return ", ".join([prop["type"], *bounds]) if bounds else ""
 
 
 def shown(number: float) -> str:
@@ -97,7 +108,7 @@ def launch_schema() -> str:
             "type": "object",
             "fa_icon": ICONS[name],
             "description": more or f"{title}.",
-            "properties": {key: launch_property(prop) for key, prop in properties.items()},
+            "properties": {key: launch_property(key, prop) for key, prop in properties.items()},
         }
         if required:
             groups[f"{name}_options"]["required"] = required
@@ -146,13 +157,15 @@ def groovy(value: Any) -> str:
 def documentation() -> str:
     lines = ["# Parameters", "", "Generated from `bin/llamaflow/params.py` by `make generate`: change it there.", ""]
     lines += ["On the command line (`--learning_rate 1e-4,2e-4`), or in a YAML file given with `-params-file`, where lists may be written as YAML lists.", ""]
+    lines += ["What is marked (several) takes one value or several.", ""]
     for model in GROUPS.values():
         title, more, properties, required = group_schema(model)
         lines += [f"## {title}", "", *([more, ""] if more else []), "| parameter | meaning | default |", "| --- | --- | --- |"]
         for name, prop in properties.items():
-            made = launch_property(prop)
-            note = values_of(single_type(prop)["items"] if is_list(single_type(prop)) else single_type(prop))
-            default = "required" if name in required else f"`{made['default']}`" if "default" in made else ""
+            made, single = launch_property(name, prop), single_type(prop)
+            value = json.dumps(made["default"]).strip('"') if "default" in made else None
+            default = "required" if name in required else f"`{value}`" if value else ""
+            note = allowed(single["items"] if is_list(single) else single)
             lines.append(f"| `{name}`{' (several)' if is_list(prop) else ''} | {made['description']} {note} | {default} |".replace("  ", " "))
         lines.append("")
     return "\n".join(lines)

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import IA3Config, MissConfig, OFTConfig, PeftType, PrefixTuningConfig, PromptTuningConfig, VeraConfig, get_peft_model, get_peft_model_state_dict
+from peft import (
+    IA3Config,
+    LoraConfig,
+    MissConfig,
+    OFTConfig,
+    PeftType,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    VeraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from safetensors.torch import save_file
 
 from llamaflow.adalora import ADAPTER, adalora_config
@@ -47,22 +58,28 @@ class Adapter:
 
     def save(self, trial: Trial, target: Path) -> None:
         """Write target/adapter in PEFT's layout."""
-        directory = target / "adapter"
-        directory.mkdir(parents=True)
-        config = copy.copy(self.model.peft_config[ADAPTER])
-        for name, value in vars(config).items():
-            if isinstance(value, set):
-                setattr(config, name, sorted(value))  # its order would change the file from run to run
-        config.base_model_name_or_path = trial.model["source"]  # not a path in the work directory
-        config.inference_mode = True
-        config.save_pretrained(directory)
         tensors = get_peft_model_state_dict(self.model, adapter_name=ADAPTER, save_embedding_layers=False)
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_adapter(self.model.peft_config[ADAPTER], tensors, trial, target)
 
     def close(self) -> None:
         """Take the adapter out of the base's layers again; virtual tokens were never in them."""
         if self.on_layers:
             self.model.unload()
+
+
+def save_adapter(config: Any, tensors: dict[str, torch.Tensor], trial: Trial, target: Path, **changed: Any) -> None:
+    """Write target/adapter in PEFT's layout, with some values of the configuration changed."""
+    directory = target / "adapter"
+    directory.mkdir(parents=True)
+    config = copy.copy(config)
+    for name, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(config, name, sorted(value))  # its order would change the file from run to run
+    # not a path in the work directory
+    for name, value in {"base_model_name_or_path": trial.model["source"], "inference_mode": True, **changed}.items():
+        setattr(config, name, value)
+    config.save_pretrained(directory)
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, directory / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def adapted(base: PreTrainedModel, config: Any) -> Any:
@@ -104,13 +121,15 @@ def behind_tuned_prompt(model: Any, input_ids: torch.Tensor, attention_mask: tor
 
 
 def peft_config(trial: Trial) -> Any:
-    """PEFT's configuration of a technique that trains alone."""
+    """PEFT's configuration of a trial that trains alone."""
     values = trial.hyperparameters
-    common: dict[str, Any] = {"task_type": "CAUSAL_LM", "revision": trial.model["revision"]}
+    common: dict[str, Any] = {"task_type": "SEQ_CLS" if trial.head else "CAUSAL_LM", "revision": trial.model["revision"]}
     if trial.traits.trains == "layers":
         targets = values["target_modules"]
         common["target_modules"] = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
     match trial.technique:
+        case "lora" | "rslora" | "dora" | "qlora":
+            return lora_config(trial)
         case "adalora":
             return adalora_config(trial, total_steps=1, **common)  # PEFT wants a number; RankAllocation knows the steps
         case "miss":  # Kang et al. 2024, https://arxiv.org/abs/2409.15371
@@ -125,3 +144,20 @@ def peft_config(trial: Trial) -> Any:
             return PromptTuningConfig(num_virtual_tokens=values["num_virtual_tokens"], prompt_tuning_init="SAMPLE_VOCAB", **common)
         case _:  # prefix_tuning: Li and Liang 2021, https://arxiv.org/abs/2101.00190; zeros disturb the model less than random numbers
             return PrefixTuningConfig(num_virtual_tokens=values["num_virtual_tokens"], init_weights="zero", **common)
+
+
+def lora_config(trial: Trial) -> LoraConfig:
+    """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685), rsLoRA (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732)
+    or DoRA (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
+    values = trial.hyperparameters
+    targets = values["target_modules"]
+    return LoraConfig(
+        r=values["lora_r"],
+        lora_alpha=values["lora_alpha"],
+        lora_dropout=values["lora_dropout"],
+        use_rslora=trial.technique == "rslora",
+        use_dora=trial.technique == "dora",
+        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
+        task_type="SEQ_CLS" if trial.head else "CAUSAL_LM",
+        revision=trial.model["revision"],
+    )

@@ -15,6 +15,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "short_rows"
 SHORT = 1024  # tokens a row
+NOT_HERE = ("softcap", "position_bias", "cache")  # what some architectures ask for besides
 
 
 def short_rows(
@@ -29,7 +30,8 @@ def short_rows(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of query [rows, heads, tokens, width] over key and value [rows, key heads, tokens, width]."""
     rows, heads, tokens, width = query.shape
-    if not query.requires_grad or dropout or tokens > SHORT or tokens != key.shape[2]:
+    other = dropout or not getattr(module, "is_causal", True) or any(kwargs.get(name) is not None for name in NOT_HERE)
+    if other or not query.requires_grad or tokens > SHORT or tokens != key.shape[2]:
         fused: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
         return fused
     scaling = width**-0.5 if scaling is None else scaling

@@ -50,8 +50,8 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase, declared: int | list[int] | 
     return sorted(token for token in found if token is not None) or None
 
 
-def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
-    """The whole text and the (start, end) characters of every assistant turn, its end-of-turn mark included.
+def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message], first: int = 0) -> tuple[str, list[tuple[int, int]]]:
+    """The whole text and the (start, end) characters of every assistant turn from message `first` on, its end-of-turn mark included.
 
     Templates that rewrite earlier turns (some drop former reasoning) give a span for the last answer only: that is the
     text the model would see when it is used.
@@ -59,7 +59,7 @@ def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message])
     text = render(tokenizer, messages)
     spans = []
     for index, message in enumerate(messages):
-        if message["role"] == "assistant":
+        if index >= first and message["role"] == "assistant":
             before, after = render(tokenizer, messages[:index], answer_next=True), render(tokenizer, messages[: index + 1])
             if text.startswith(before) and text.startswith(after.rstrip()):
                 spans.append((len(before), len(after.rstrip())))
@@ -67,8 +67,8 @@ def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message])
 
 
 def examples_of(tokenizer: PreTrainedTokenizerBase, records: list[dict[str, Any]], max_length: int) -> Iterator[Example]:
-    """Token ids and labels of a batch of records; plain text longer than max_length becomes several examples."""
-    conversations = [conversation for record in records if (conversation := conversation_of(record))]
+    """Token ids and labels of a batch of records; plain text longer than max_length becomes several examples, an answer that was not liked none."""
+    conversations = [conversation for record in records if (conversation := conversation_of(record)) and record.get("liked") is not False]
     texts = [record["text"] for record in records if record["type"] == "text"]
     yield from chat_examples(tokenizer, conversations)
     for ids in tokenizer(texts, verbose=False)["input_ids"] if texts else ():
@@ -78,11 +78,11 @@ def examples_of(tokenizer: PreTrainedTokenizerBase, records: list[dict[str, Any]
             yield (piece := ended[start : start + max_length]), [True] * len(piece)
 
 
-def chat_examples(tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict[str, str]]]) -> Iterator[Example]:
-    """Labels on every token that begins inside an assistant turn."""
+def chat_examples(tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict[str, str]]], first: int = 0) -> Iterator[Example]:
+    """Labels on every token that begins inside an assistant turn, from message `first` on."""
     if not conversations:
         return
-    rendered = [assistant_spans(tokenizer, conversation) for conversation in conversations]
+    rendered = [assistant_spans(tokenizer, conversation, first) for conversation in conversations]
     encoded = tokenizer([text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     for (_, spans), ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         yield ids, [any(first <= start < last for first, last in spans) for start, _ in offsets]

@@ -13,13 +13,12 @@ from itertools import pairwise
 from typing import Any
 
 from llamaflow import machines
+from llamaflow.limits import TOKENS_AT_ONCE, VALIDATION_EXAMPLES
 from llamaflow.params import Cost
 from llamaflow.store import TRAINED, Store
-from llamaflow.trials import Trial
+from llamaflow.trials import STAGES, Trial
 from llamaflow.units import amount
 
-VALIDATION_EXAMPLES = 256  # as in llamaflow.learner, which cannot be imported without torch
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}  # as in llamaflow.training
 TRAINED_BYTES = 16  # a trained weight, its gradient and AdamW's two moments, each in float32
 QUANTISED_BYTES = {4: 0.52, 8: 1.0}  # NF4 with double quantisation has 4.127 bits a weight: Dettmers et al. 2023, https://arxiv.org/abs/2305.14314
 ACTIVATIONS = 17  # numbers a token, layer and hidden dimension: 34 bytes in Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, eq. 2
@@ -66,7 +65,8 @@ class Planner:
         validation_examples, validation_mean = self._examples("validation", trial)
         measurements = math.ceil(steps / values["eval_steps"])
         validated = measurements * min(VALIDATION_EXAMPLES, validation_examples) * validation_mean
-        flops = tokens * flops_a_token(trial, model, mean) + validated * (flops_in_layers(model, validation_mean) + flops_in_head(model))
+        work = STAGES[trial.stage].work * values.get("num_generations", 1)
+        flops = work * tokens * flops_a_token(trial, model, mean) + validated * (flops_in_layers(model, validation_mean) + flops_in_head(model))
         seconds = max(flops / self.speed(trial)[0], steps * machines.shortest_step(self.machine, model["layers"]))
         finished = self.store.find(trial.trial_id, TRAINED, self.code) is not None
         return Estimate(trial.trial_id, steps, round(tokens), flops, memory, seconds, finished)

@@ -15,10 +15,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
+
+STATUS_FILE = "LLAMAFLOW_STATUS_FILE"  # of a process that others have started, who keep its exit status to themselves
 
 
 class LlamaflowError(Exception):
@@ -97,4 +101,6 @@ def exits_cleanly(main: Callable[..., Any]) -> Callable[..., Any]:
 def _exit(error: LlamaflowError) -> NoReturn:
     with contextlib.suppress(BrokenPipeError):
         print(f"error: {error}", file=sys.stderr)
+    if STATUS_FILE in os.environ:
+        Path(os.environ[STATUS_FILE]).write_text(str(error.exit_code))
     raise SystemExit(error.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from llamaflow.choices import MARK, Range
 from llamaflow.errors import UsageError
-from llamaflow.params import Grid, Planning, describe
+from llamaflow.params import Grid, Planning
 from llamaflow.sheets import read_sheet, refusal
-from llamaflow.trials import COMMON, TECHNIQUES
+from llamaflow.trials import TECHNIQUES, names_of
+from llamaflow.validation import describe
 
 SHEET = "trials sheet"
 COLUMNS = {("technique" if name == "techniques" else name): name for name in Grid.model_fields}  # of the sheet, beside model
@@ -28,21 +29,32 @@ def cells_of(grid: Grid, planning: Planning, models: list[str], sheet: Path | No
     if planning.sampler == "grid":
         refuse_ranges(grid)
     if sheet is not None:
-        return cells_in(sheet, grid, models)
+        return refuse_unfit(cells_in(sheet, grid, models))
     refuse_too_many(grid, len(models), planning)
-    return product_of(grid, models) if planning.sampler == "grid" else []
+    return refuse_unfit(product_of(grid, models)) if planning.sampler == "grid" else []
+
+
+def refuse_unfit(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells. Raises UsageError if a technique cannot train what a stage needs."""
+    unfit = {(cell["technique"], cell["stage"]) for cell in cells if cell["stage"] != "sft" and not TECHNIQUES[cell["technique"]].all_stages}
+    if unfit:
+        others = ", ".join(name for name, traits in TECHNIQUES.items() if traits.all_stages)
+        raise UsageError("\n".join(f"--techniques: {technique} does not train the stage {stage}, only {others}" for technique, stage in sorted(unfit)))
+    return cells
 
 
 def product_of(grid: Grid, models: Iterable[str]) -> list[dict[str, Any]]:
-    """Every combination of model, technique and the technique's hyperparameters."""
+    """Every combination of model, stage, technique and their hyperparameters."""
     cells: list[dict[str, Any]] = []
-    for model, technique in itertools.product(models, grid.techniques):
-        names = (*COMMON, *TECHNIQUES[technique].own)
-        cells += [
-            {"model": model, "technique": technique, **dict(zip(names, values, strict=True))}
-            for values in itertools.product(*(getattr(grid, name) for name in names))
-        ]
+    for model, stage, technique in itertools.product(models, grid.stage, grid.techniques):
+        cells += [{"model": model, "technique": technique, **values} for values in combinations(grid, stage, technique)]
     return cells
+
+
+def combinations(grid: Grid, stage: str, technique: str) -> Iterator[dict[str, Any]]:
+    names = names_of(stage, technique)
+    values = ((stage,) if name == "stage" else getattr(grid, name) for name in names)
+    return (dict(zip(names, combination, strict=True)) for combination in itertools.product(*values))
 
 
 def refuse_ranges(grid: Grid) -> None:
@@ -61,7 +73,10 @@ def refuse_too_many(grid: Grid, models: int, planning: Planning) -> None:
                 f"--samples {planning.samples} for each of {models} models is more than --max_trials {planning.max_trials}. Lower one, or raise the other."
             )
         return
-    count = models * sum(math.prod(len(getattr(grid, name)) for name in (*COMMON, *TECHNIQUES[technique].own)) for technique in grid.techniques)
+    count = models * sum(
+        math.prod(len(getattr(grid, name)) for name in names_of(stage, technique) if name != "stage")
+        for stage, technique in itertools.product(grid.stage, grid.techniques)
+    )
     if count > planning.max_trials:
         factors = [f"{models} models"] * (models > 1) + [f"{len(values)} {name}" for name, values in grid if len(values) > 1]
         raise UsageError(

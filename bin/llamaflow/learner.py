@@ -1,4 +1,4 @@
-"""One trial in training: which examples come next, its optimiser and schedule, how far it is, and its checkpoints.
+"""One trial of a pack in training: which examples come next, its optimiser and schedule, and its checkpoints.
 
 Everything that decides the next step is in the state (weights, optimiser, step) or follows from the step's number (which
 examples, which random numbers), so that a training that was killed goes on as if nothing had happened.
@@ -7,10 +7,8 @@ examples, which random numbers), so that a training that was killed goes on as i
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,7 +16,9 @@ from transformers import get_scheduler
 
 from llamaflow.adalora import RankAllocation
 from llamaflow.batches import Example
-from llamaflow.files import write_json, write_text
+from llamaflow.files import write_json
+from llamaflow.limits import VALIDATION_EXAMPLES
+from llamaflow.progress import Progress, State, assign
 from llamaflow.steps import say
 from llamaflow.store import Store
 from llamaflow.tokens import Tokens
@@ -26,57 +26,20 @@ from llamaflow.tracking import Tracker
 from llamaflow.trials import Trial
 
 CHECKPOINT = "checkpoint"
-VALIDATION_EXAMPLES = 256  # the validation loss is measured on the first so many: enough to see its course
 
 
-class Diverged(Exception):  # noqa: N818 - an outcome of a trial, not an error of the program
-    """A loss or a gradient became infinite or not a number."""
-
-
-@dataclass
-class State:
-    """How far a training is; small enough for JSON. Tensors are kept beside it."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0  # of training steps: this trial's share of those of its pack
-    validation_seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_validation_loss: float = math.inf
-    evaluations_without_gain: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended."""
-
-    status: str  # finished | early_stopped | stopped | failed
-    reason: str | None
-    steps: int
-    tokens: int
-    validation_loss: float | None
-    tokens_per_second: float
-    trainable_parameters: int
-
-
-class Learner:
-    """A trial, the parameters that it trains, and how far it is."""
+class Learner(Progress):
+    """A trial of a pack: which examples come next, its optimiser and schedule, and its checkpoints."""
 
     def __init__(self, trial: Trial, parameters: dict[str, torch.nn.Parameter], data: tuple[Tokens, Tokens], store: Store, code: str, tracker: Tracker) -> None:
-        self.trial, self.parameters, self.store, self.code, self.tracker = trial, parameters, store, code, tracker
         self.train, self.validation = data
-        self.values = trial.hyperparameters
-        self.examples_per_step = self.values["per_device_train_batch_size"] * self.values["gradient_accumulation_steps"]
-        self.steps_per_epoch = math.ceil(len(self.train) / self.examples_per_step)
-        self.total_steps = max(1, round(self.values["num_train_epochs"] * self.steps_per_epoch))
+        super().__init__(trial, parameters, len(self.train), tracker)
+        self.store, self.code = store, code
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.values["learning_rate"], weight_decay=self.values["weight_decay"], fused=True)
-        warmup = self.values["warmup_steps"]
-        warmup = round(warmup * self.total_steps) if warmup < 1 else int(warmup)
-        scheduler = get_scheduler(self.values["lr_scheduler_type"], self.optimizer, num_warmup_steps=warmup, num_training_steps=self.total_steps)
+        scheduler = get_scheduler(self.values["lr_scheduler_type"], self.optimizer, num_warmup_steps=self.warmup_steps, num_training_steps=self.total_steps)
         self.share_of_peak_rate = scheduler.lr_lambdas[0]  # a function of the step alone
         self.ranks = RankAllocation(trial, parameters, self.total_steps) if trial.technique == "adalora" else None
-        self.state, self.best_weights = State(), dict[str, torch.Tensor]()
-        self.outcome: Outcome | None = None
+        self._order: tuple[int, torch.Tensor] | None = None  # of the current epoch
 
     def _groups(self) -> list[dict[str, object]]:
         """LoRA+ trains the matrices B faster: Hayou et al. 2024, https://arxiv.org/abs/2402.12354."""
@@ -93,8 +56,11 @@ class Learner:
     def next_examples(self) -> list[Example]:
         """The examples of the next step; their order follows from seed, epoch and step alone."""
         epoch, place = divmod(self.state.step, self.steps_per_epoch)
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.values["seed"] * 1_000_003 + epoch)).tolist()
-        return [self.train[index] for index in order[place * self.examples_per_step : (place + 1) * self.examples_per_step]]
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(self.values["seed"] * 1_000_003 + epoch)
+            self._order = epoch, torch.randperm(len(self.train), generator=generator)
+        _, order = self._order
+        return [self.train[index] for index in order[place * self.examples_per_step : (place + 1) * self.examples_per_step].tolist()]
 
     def validation_examples(self) -> list[Example]:
         return [self.validation[index] for index in range(min(len(self.validation), VALIDATION_EXAMPLES))]
@@ -104,7 +70,7 @@ class Learner:
         if self.ranks:
             self.ranks.regularise()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.values["max_grad_norm"]).item()
-        self._refuse_infinite(self.state.step + 1, loss=loss, gradient=norm)
+        self.refuse_infinite(self.state.step + 1, loss=loss, gradient=norm)
         rate = self.values["learning_rate"] * self.share_of_peak_rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -115,61 +81,7 @@ class Learner:
         self.state.step += 1
         self.state.tokens += tokens
         self.state.seconds += seconds
-        epoch = round(self.state.step / self.steps_per_epoch, 4)
-        self.state.history.append({"step": self.state.step, "epoch": epoch, "tokens": self.state.tokens, "loss": loss, "learning_rate": rate})
-
-    def _refuse_infinite(self, step: int, **values: float) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                rate = self.values["learning_rate"]
-                raise Diverged(f"diverged: the {name.replace('_', ' ')} was {value} at step {step}; try a smaller learning_rate than {rate:g}")
-
-    def validated(self, loss: float) -> None:
-        """Note the validation loss after the last step. Raises Diverged."""
-        self._refuse_infinite(self.state.step, validation_loss=loss)
-        self.state.history[-1]["validation_loss"] = loss
-        if loss < self.state.best_validation_loss:
-            self.state.best_validation_loss, self.state.evaluations_without_gain = loss, 0
-            if self.values["early_stopping_patience"]:
-                self.best_weights = {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
-        else:
-            self.state.evaluations_without_gain += 1
-
-    @property
-    def validation_due(self) -> bool:
-        return bool(self.state.step == self.total_steps or self.state.step % self.values["eval_steps"] == 0)
-
-    def end_if_done(self) -> None:
-        """Settle the outcome once all steps are taken or patience is out; of a trial that stops early the best weights are kept."""
-        patience = self.values["early_stopping_patience"]
-        out_of_patience = patience is not None and self.state.evaluations_without_gain >= patience
-        if self.state.step < self.total_steps and not out_of_patience:
-            return
-        if self.best_weights:
-            _assign(self.parameters, self.best_weights)
-        self.end("early_stopped" if self.state.step < self.total_steps else "finished")
-
-    def end(self, status: str, reason: str | None = None) -> None:
-        loss = self.state.best_validation_loss if self.best_weights else self.last_validation_loss  # of the weights that are kept
-        trainable = sum(parameter.numel() for parameter in self.parameters.values())
-        speed = round(self.state.tokens / max(self.state.seconds, 1e-9), 1)
-        self.outcome = Outcome(status, reason, self.state.step, self.state.tokens, loss, speed, trainable)
-
-    @property
-    def last_validation_loss(self) -> float | None:
-        return next((row["validation_loss"] for row in reversed(self.state.history) if "validation_loss" in row), None)
-
-    def log(self) -> None:
-        validation, seconds = self.last_validation_loss, self.state.seconds
-        shown = f"  validation {validation:.4f}" if validation is not None else ""
-        left = seconds / self.state.step * (self.total_steps - self.state.step)
-        steps, loss = f"step {self.state.step}/{self.total_steps}", self.state.history[-1]["loss"]
-        say(f"{self.trial.trial_id}  {steps}  loss {loss:.4f}{shown}  {self.state.tokens / seconds:.0f} tokens/s  {left:.0f} s left")
-        self.tracker.log(self.state.history)
-
-    def write_history(self, path: Path) -> None:
-        """One JSON object a step: step, epoch, tokens, loss, learning_rate and, where measured, validation_loss."""
-        write_text(path, "".join(json.dumps(row) + "\n" for row in self.state.history))
+        self.stepped(loss, rate)
 
     def save(self) -> None:
         """Keep a checkpoint in the store, if there is one."""
@@ -201,7 +113,7 @@ class Learner:
             return
         tensors = load_file(found / "tensors.safetensors")
         self.state = State(**json.loads((found / "state.json").read_text()))
-        _assign(self.parameters, _under("weight/", tensors))
+        assign(self.parameters, _under("weight/", tensors))
         self.best_weights = _under("best/", tensors)
         for name, parameter in self.parameters.items():
             saved = {key: tensors.get(f"optimizer/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -214,9 +126,3 @@ class Learner:
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _assign(parameters: dict[str, torch.nn.Parameter], values: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, value in values.items():
-            parameters[name].copy_(value)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora.layer import LoraLayer
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import linear
 
+from llamaflow.adapters import lora_config, save_adapter
 from llamaflow.batches import Row
 from llamaflow.trials import Trial
 
@@ -125,24 +125,17 @@ class LoraPack:
 
     def save(self, trial: Trial, target: Path) -> None:
         """Write target/adapter in PEFT's layout."""
-        name, directory = self.names[trial.trial_id], target / "adapter"
-        directory.mkdir(parents=True)
+        name = self.names[trial.trial_id]
         config, tensors = self.model.peft_config[name], get_peft_model_state_dict(self.model, adapter_name=name, save_embedding_layers=False)
-        if trial.trial_id in self.starts:
-            config = self._with_start(trial, config, tensors)
-        config.target_modules = sorted(config.target_modules)  # a set: its order would change the file from run to run
-        config.base_model_name_or_path = trial.model["source"]  # not a path in the work directory
-        config.inference_mode = True
-        config.save_pretrained(directory)
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        changed = self._add_start(trial, config, tensors) if trial.trial_id in self.starts else {}
+        save_adapter(config, tensors, trial, target, **changed)
 
-    def _with_start(self, trial: Trial, config: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    def _add_start(self, trial: Trial, config: Any, tensors: dict[str, torch.Tensor]) -> dict[str, float]:
         """A trained PiSSA or OLoRA as a plain LoRA of twice the rank on the unchanged base: what was learnt minus the start."""
         for layer_name, (first_a, first_b) in zip(_layer_names(tensors), self.starts[trial.trial_id], strict=True):
             a, b = f"{layer_name}.lora_A.weight", f"{layer_name}.lora_B.weight"
             tensors[a], tensors[b] = torch.cat([tensors[a], first_a]), torch.cat([tensors[b], -first_b], 1)
-        config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
-        return config
+        return {"r": 2 * config.r, "lora_alpha": 2 * config.lora_alpha}
 
     def close(self) -> None:
         """Take the adapters out of the base again."""
@@ -172,23 +165,6 @@ def start_from_base(layer: Any, name: str, kind: str) -> tuple[torch.Tensor, tor
     for matrix in matrices:
         matrix.data = matrix.data.float().contiguous()
     return matrices[0].detach().clone(), matrices[1].detach().clone()
-
-
-def lora_config(trial: Trial) -> LoraConfig:
-    """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685), rsLoRA (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732)
-    or DoRA (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
-    values = trial.hyperparameters
-    targets = values["target_modules"]
-    return LoraConfig(
-        r=values["lora_r"],
-        lora_alpha=values["lora_alpha"],
-        lora_dropout=values["lora_dropout"],
-        use_rslora=trial.technique == "rslora",
-        use_dora=trial.technique == "dora",
-        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
-        task_type="CAUSAL_LM",
-        revision=trial.model["revision"],
-    )
 
 
 class LinearWithAdapters(torch.autograd.Function):  # type: ignore[misc]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llamaflow.processors import flags, has_fast_bfloat16
+
 # FLOPs a second of dense bfloat16 products, from NVIDIA's data sheets
 PEAK = {
     "A10G": 70e12,
@@ -22,8 +24,7 @@ TENSOR_FLOAT32 = 0.5  # of the speed in bfloat16
 LAUNCHES = 2e-3  # seconds a layer and step at least: a GPU waits for its small kernels to be launched; a guess too
 # FLOPs a second of one core, whole trainings included: 78 measured with bfloat16 on AMX, 45 with float32 on AVX-512; AVX2 is a guess
 CORE = {"bfloat16": 80e9, "avx512f": 40e9, "other": 20e9}
-FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # as in llamaflow.models
-GPUS, CPUINFO = Path("/proc/driver/nvidia/gpus"), Path("/proc/cpuinfo")
+GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def this_one(gpus: Path = GPUS) -> str:
@@ -46,9 +47,9 @@ def speed(machine: str, dtype: str) -> float:
     """FLOPs a second of a training in this precision (auto, float32, bfloat16)."""
     if machine != "cpu":
         return PEAK[machine] * UTILISATION * (TENSOR_FLOAT32 if dtype == "float32" else 1)
-    if bytes_a_number(machine, dtype) == 2 and _has_fast_bfloat16():
+    if bytes_a_number(machine, dtype) == 2 and has_fast_bfloat16():
         return CORE["bfloat16"]
-    return CORE["avx512f" if "avx512f" in _flags() else "other"]
+    return CORE["avx512f" if "avx512f" in flags() else "other"]
 
 
 def shortest_step(machine: str, layers: int) -> float:
@@ -59,14 +60,5 @@ def shortest_step(machine: str, layers: int) -> float:
 def bytes_a_number(machine: str, dtype: str) -> int:
     """Of weights and activations; auto is bfloat16 where that is fast."""
     if dtype == "auto":
-        dtype = "bfloat16" if machine != "cpu" or _has_fast_bfloat16() else "float32"
+        dtype = "bfloat16" if machine != "cpu" or has_fast_bfloat16() else "float32"
     return 2 if dtype == "bfloat16" else 4
-
-
-def _has_fast_bfloat16() -> bool:
-    flags = _flags()
-    return any(flag in flags for flag in FAST_BFLOAT16)
-
-
-def _flags() -> str:
-    return CPUINFO.read_text() if CPUINFO.exists() else ""

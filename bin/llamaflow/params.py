@@ -7,42 +7,22 @@ after it, exactly what that step receives on standard input.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from llamaflow.choices import Numbers, Several
-from llamaflow.errors import UsageError
+from llamaflow.groups import NAME, Group, hidden
 
 Technique = Literal[
     "full", "freeze", "lora", "rslora", "loraplus", "dora", "pissa", "olora", "qlora",
     "adalora", "miss", "oft", "vera", "ia3", "prompt_tuning", "prefix_tuning",
 ]  # fmt: skip
+Stage = Literal["sft", "dpo", "orpo", "kto", "reward", "grpo", "classification", "distillation"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Machine = Literal["auto", "cpu", "A10G", "A100", "L4", "L40S", "RTX3090", "RTX4090", "RTX5090", "H100", "H200", "B200"]
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-def _hidden(default: Any, description: str, **bounds: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"hidden": True}, **bounds)
-
-
-class Group(BaseModel):
-    """Base of all groups: frozen, and an unknown name is an error."""
-
-    # --release_version 1.0 reaches us as a number; infinity is no JSON and would not reach the steps
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _has_a_value(cls, value: Any, info: ValidationInfo) -> Any:
-        """A name alone on the command line (--lora_r) arrives as true, which would pass for the number 1."""
-        if value is True and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
-            raise ValueError("a value is missing after the name")
-        return value
+OVERRIDE = re.compile(r"\w+\s*=\s*(true|false|-?(0|[1-9]\d*)(\.\d+)?(e-?\d+)?)")
 
 
 class InputOutput(Group):
@@ -83,12 +63,40 @@ class Models(Group):
     models: Several[str] = Field(
         description="Base models, one or several: a Hugging Face Hub id (owner/name, owner/name@revision), a local directory, a .gguf file, or pkg://package/file for weights that an installed Python package carries."
     )
+    teacher_model: str | None = Field(
+        None, description="For the stage distillation: the larger model to learn from, written like models. It must have the same tokenizer as the models."
+    )
     chat_template: str | None = Field(
         None,
         description="A Jinja file with the chat template for models that have none (base models, as opposed to instruct models).",
         json_schema_extra={"format": "file-path"},
     )
-    trust_remote_code: bool = _hidden(False, "Run Python code that comes with a model. Only for models whose code you have read.")
+    trust_remote_code: bool = hidden(False, "Run Python code that comes with a model. Only for models whose code you have read.")
+
+
+class Scratch(Group):
+    """Training from scratch
+
+    Only the architecture of the models is kept: their weights are drawn anew, their tokenizer is trained on your data.
+    """
+
+    from_scratch: bool = Field(False, description="Train from scratch; goes with the technique full. It takes far more text than fine-tuning does.")
+    tokenizer_type: Literal["bpe", "wordpiece", "unigram"] = Field(
+        "bpe",
+        description="How the tokenizer splits words into bytes and longer pieces: bpe (pairs joined in the order learnt), wordpiece (the longest piece first), unigram (the likeliest pieces).",
+    )
+    vocab_size: int = Field(8192, ge=300, le=1_000_000, description="Tokens of the vocabulary at most; little text has fewer.")
+    config_overrides: str | None = Field(
+        None, description="Numbers of the architecture to change, by their names in the model's config.json: hidden_size=256,num_hidden_layers=4."
+    )
+    init_seed: int = hidden(42, "Seed of the drawn weights.", ge=0, lt=2**32)
+
+    @field_validator("config_overrides")
+    @classmethod
+    def _is_list_of_numbers(cls, text: str | None) -> str | None:
+        if not all(OVERRIDE.fullmatch(part.strip()) for part in (text.split(",") if text else ())):
+            raise ValueError("expected name=number, several separated by commas, such as hidden_size=256,num_hidden_layers=4,tie_word_embeddings=true")
+        return text
 
 
 class Grid(Group):
@@ -101,8 +109,12 @@ class Grid(Group):
         ("lora",),
         description="How to fine-tune. Small trained matrices beside frozen weights: lora, rslora (for large ranks), loraplus (one of two matrices learns faster), dora (direction and size apart), pissa and olora (start from the weights), qlora (on weights in 4 or 8 bits), adalora (ranks where they matter most), miss (one matrix), oft (rotations), vera and ia3 (vectors only). Trained tokens before every text: prompt_tuning, prefix_tuning. The model itself: freeze (last layers only), full (all weights).",
     )
+    stage: Several[Stage] = Field(
+        ("sft",),
+        description="What is learnt: sft (to write the answers, or the texts), dpo and orpo (to prefer the chosen answers), kto (to give liked answers and not disliked ones), reward (to score answers), grpo (to give answers that reward_metrics score highly), classification (to choose a label), distillation (to answer as teacher_model does).",
+    )
     learning_rate: Numbers[Annotated[float, Field(gt=0, le=1)] | Literal["auto"]] = Field(
-        ("auto",), description="Peak learning rate; auto takes what suits the technique."
+        ("auto",), description="Peak learning rate; auto takes what suits technique and stage."
     )
     num_train_epochs: Numbers[Annotated[float, Field(gt=0, le=1000)]] = Field((3.0,), description="Passes over the training data.")
     per_device_train_batch_size: Numbers[Annotated[int, Field(ge=1, le=4096)]] = Field(
@@ -129,6 +141,17 @@ class Grid(Group):
     vera_r: Numbers[Annotated[int, Field(ge=1, le=8192)]] = Field((256,), description="For vera: rank of the random matrices, far higher than that of lora.")
     num_virtual_tokens: Numbers[Annotated[int, Field(ge=1, le=4096)]] = Field((20,), description="For prompt_tuning and prefix_tuning: trained tokens.")
     freeze_trainable_layers: Numbers[Annotated[int, Field(ge=1, le=1024)]] = Field((2,), description="Last layers that the technique freeze trains.")
+    beta: Numbers[Annotated[float, Field(gt=0, le=100)]] = Field(
+        (0.1,),
+        description="For the stages dpo, kto and orpo: how strongly preferences weigh against staying with the base (dpo, kto) or with the chosen answers (orpo).",
+    )
+    num_generations: Several[Annotated[int, Field(ge=2, le=256)]] = Field(
+        (8,), description="For the stage grpo: answers that are tried and compared for each prompt."
+    )
+    max_completion_length: Several[Annotated[int, Field(ge=1, le=32768)]] = Field((256,), description="For the stage grpo: longest answer tried, in tokens.")
+    temperature: Numbers[Annotated[float, Field(gt=0, le=10)]] = Field(
+        (1.0,), description="For the stages grpo (how much the tried answers differ) and distillation (how soft the teacher's probabilities are)."
+    )
     lr_scheduler_type: Several[Scheduler] = Field(("cosine",), description="How the learning rate changes over the training.")
     warmup_steps: Numbers[Annotated[float, Field(ge=0)]] = Field((0.05,), description="Steps of linear warm-up; below 1, a share of all steps.")
     weight_decay: Numbers[Annotated[float, Field(ge=0, le=1)]] = Field((0.0,), description="AdamW weight decay.")
@@ -186,6 +209,17 @@ class Compute(Group):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Precision of weights and activations; auto takes bfloat16 where the processor or GPU computes it fast."
     )
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = hidden(
+        "auto", "How attention is computed; auto takes PyTorch's own kernels (sdpa), flash_attention_2 needs the package flash-attn."
+    )
+    num_processes: int = Field(
+        1, ge=1, le=4096, description="Processes that train one trial together, one a GPU, for models that one GPU cannot hold; on all machines added up."
+    )
+    num_machines: int = Field(1, ge=1, le=512, description="Machines that these processes run on; more than one needs Slurm.")
+    parallelism: Literal["fsdp", "deepspeed", "ddp"] = Field(
+        "fsdp",
+        description="With several processes: fsdp (each holds a part of the model), deepspeed (the same by ZeRO-3; needs the package deepspeed), ddp (each holds all of it, and the examples are shared out).",
+    )
     checkpoint_dir: str | None = Field(
         None,
         description="Where checkpoints and finished trials are kept for later runs; a directory that all tasks can reach. Default: checkpoints in the work directory, if that is a local one.",
@@ -205,7 +239,7 @@ class Cost(Group):
     max_cost: float | None = Field(None, ge=0, description="Refuse a grid whose training would cost more than this; needs price_per_hour.")
     price_per_hour: float | None = Field(None, gt=0, description="Price of one training task an hour, in your currency: what the machine or GPU costs.")
     machine: Machine = Field("auto", description="What a training task runs on, for the estimate; auto looks at the machine that makes the plan.")
-    flops_per_second: float | None = _hidden(
+    flops_per_second: float | None = hidden(
         None, "Speed of a training task for the estimate, in FLOPs a second. Default: that of earlier trials, or the machine's.", gt=0
     )
 
@@ -215,12 +249,29 @@ class Evaluation(Group):
 
     metrics: Several[str] = Field(
         ("rouge_l", "chrf", "bleu", "exact_match"),
-        description="Measures of the generated answers: ours by name, or any Hugging Face evaluate module by id or path. Perplexity is always measured; accuracy and macro_f1 where records carry a label.",
+        description="Measures of the generated answers: ours by name, or any Hugging Face evaluate module by id or path. Measured besides: perplexity, accuracy and macro_f1 where records carry a label, preference_accuracy where they have a preference.",
     )
     max_eval_rows: int | None = Field(1000, ge=2, description="Evaluate on so many rows of the test split at most: the same sample for every model.")
     max_new_tokens: int = Field(128, ge=1, le=32768, description="Longest answer generated, in tokens.")
     eval_batch_size: int = Field(16, ge=1, description="Rows a generation batch.")
-    bootstrap_resamples: int = _hidden(2000, "Resamples behind each interval and test.", ge=100)
+    bootstrap_resamples: int = hidden(2000, "Resamples behind each interval and test.", ge=100)
+
+
+class Answers(Group):
+    """Answers that can be checked
+
+    For the stage grpo, and for the measures pattern and json_schema.
+    """
+
+    reward_metrics: Several[str] = Field(
+        ("exact_match",),
+        description="For the stage grpo: the reward of an answer is the mean of these measures. Names as for metrics, such as exact_match, pattern or json_schema.",
+    )
+    answer_pattern: str | None = Field(
+        None,
+        description="For the measure pattern: a regular expression that a right answer matches. If it has a group, what the group finds must be what it finds in the reference.",
+    )
+    answer_schema: str | None = Field(None, description="For the measure json_schema: a JSON Schema, as JSON text, that a right answer satisfies.")
 
 
 class Gate(Group):
@@ -228,7 +279,7 @@ class Gate(Group):
 
     gate_metric: str = Field(
         "auto",
-        description="The measure that decides: the best trial by it is the winner. perplexity, accuracy, macro_f1 or one of metrics; auto takes accuracy for labelled data, rouge_l for conversations, perplexity for texts.",
+        description="The measure that decides: the best trial by it is the winner. perplexity, accuracy, macro_f1, preference_accuracy or one of metrics; auto takes accuracy for labelled data, preference_accuracy for preferences, rouge_l for conversations, perplexity for texts.",
     )
     gate_min_gain: float = Field(
         0.0, ge=0, description="Publish only if the winner's gain over its base, at the lower end of its 95 % interval, is above this."
@@ -252,10 +303,10 @@ class Generic(Group):
     """Generic"""
 
     help: bool = Field(False, description="Print the parameters and stop.")
-    help_all: bool = _hidden(False, "Print all parameters, the rare ones too, and stop.")
-    version: bool = _hidden(False, "Print the version and stop.")
-    publish_dir_mode: Literal["symlink", "rellink", "link", "copy", "copyNoFollow", "move"] = _hidden("copy", "How results reach the output directory.")
-    report_title: str | None = _hidden(None, "Title of the report.")
+    help_all: bool = hidden(False, "Print all parameters, the rare ones too, and stop.")
+    version: bool = hidden(False, "Print the version and stop.")
+    publish_dir_mode: Literal["symlink", "rellink", "link", "copy", "copyNoFollow", "move"] = hidden("copy", "How results reach the output directory.")
+    report_title: str | None = hidden(None, "Title of the report.")
 
 
 class Params(Group):
@@ -265,12 +316,14 @@ class Params(Group):
     cleaning: Cleaning
     splitting: Splitting
     models: Models
+    scratch: Scratch
     grid: Grid
     planning: Planning
     training: Training
     compute: Compute
     cost: Cost
     evaluation: Evaluation
+    answers: Answers
     gate: Gate
     export: Export
     generic: Generic
@@ -278,87 +331,3 @@ class Params(Group):
 
 GROUPS: dict[str, type[Group]] = {name: field.annotation for name, field in Params.model_fields.items()}  # type: ignore[misc]
 GROUP_OF: dict[str, str] = {name: group for group, model in GROUPS.items() for name in model.model_fields}
-
-
-def resolve(values: Mapping[str, Any]) -> Params:
-    """Validate a flat mapping of parameters; an empty value means the default.
-
-    Raises UsageError that lists every fault at once: the name as typed, what was found, what is allowed.
-    """
-    problems = [_unknown(name) for name in values if name not in GROUP_OF and not _is_echo(name, values)]
-    groups: dict[str, Any] = {}
-    for group, model in GROUPS.items():
-        given = {name: values[name] for name in model.model_fields if values.get(name) not in (None, "")}
-        try:
-            groups[group] = model.model_validate(given)
-        except ValidationError as error:
-            problems += describe(error)
-    problems += _contradictions(groups)
-    if problems:
-        raise UsageError(
-            f"{len(problems)} of the parameters cannot be used:\n"
-            + "\n".join(f"  {problem}" for problem in problems)
-            + "\nSee docs/parameters.md, or run with --help."
-        )
-    return Params(**groups)
-
-
-def _contradictions(groups: Mapping[str, Any]) -> list[str]:
-    """What each group allows but not both together; groups that have faults of their own are left out."""
-    problems = []
-    splitting, evaluation, gate = (groups.get(name) for name in ("splitting", "evaluation", "gate"))
-    if splitting and splitting.validation_fraction + splitting.test_fraction >= 1:
-        problems.append("--validation_fraction and --test_fraction together must stay below 1, or nothing is left to train on")
-    if evaluation and gate:
-        measured = ("auto", "perplexity", "accuracy", "macro_f1", *(Path(metric).stem for metric in evaluation.metrics))
-        if gate.gate_metric not in measured:
-            problems.append(
-                f"--gate_metric: {gate.gate_metric!r} is not measured: it must be one of {', '.join(measured)}{nearest(gate.gate_metric, measured)}"
-            )
-    planning, cost = groups.get("planning"), groups.get("cost")
-    if planning and planning.trials and planning.sampler != "grid":
-        problems.append(f"--trials and --sampler {planning.sampler} cannot be combined: the sheet lists every trial, and leaves nothing to draw")
-    if cost and cost.max_cost is not None and cost.price_per_hour is None:
-        problems.append("--max_cost needs --price_per_hour: without a price nothing has a cost")
-    return problems
-
-
-def describe(error: ValidationError, prefix: str = "--") -> list[str]:
-    """One line a fault of a validation, with the name of the field."""
-    lines: dict[tuple[int | str, ...], str] = {}
-    for fault in error.errors():
-        place = fault["loc"]
-        name = f"{prefix}{place[0]}: "
-        if fault["type"] == "missing":
-            lines[place[:1]] = f"{name}is required"
-        elif fault["type"] == "literal_error" and place[:2] in lines:
-            lines[place[:2]] += f", or {fault['ctx']['expected']}"  # a number or "auto"
-        else:
-            lines[place[:2]] = f"{name}{_shown(fault['input'])} is not accepted: {_reason(fault)}"
-    return list(lines.values())
-
-
-def _reason(fault: Any) -> str:
-    reason = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if fault["type"] == "literal_error":
-        reason += nearest(str(fault["input"]), [word.strip("' ") for word in fault["ctx"]["expected"].replace(" or ", ",").split(",")])
-    return reason
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _is_echo(name: str, values: Mapping[str, Any]) -> bool:
-    """Nextflow gives --foo-bar twice, as foo-bar and as fooBar: keep the one that was typed."""
-    return "-" not in name and any("-" in other and other.replace("-", "").lower() == name.lower() for other in values)
-
-
-def _unknown(name: str) -> str:
-    return f"--{name}: there is no such parameter" + nearest(name, GROUP_OF)
-
-
-def nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word.replace("-", "_").lower(), known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("chosen", MESSAGES),
         ("rejected", MESSAGES),
         ("label", pa.string()),  # classification: the class, which is also the assistant's answer
+        ("liked", pa.bool_()),  # what people thought of the answer, where that is known
         ("split", pa.string()),  # train | validation | test where the user gave it
         ("meta", META),  # location: file name and line or row number
     ]

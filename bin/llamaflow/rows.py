@@ -30,7 +30,8 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-OPTIONAL = ("split", "label", "language", "license", "subject_id", "created_at", "url")
+OPINIONS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+OPTIONAL = ("split", "label", "liked", "language", "license", "subject_id", "created_at", "url")
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,21 @@ def to_record(row: Mapping[str, Any], shape: Shape, source: Source, location: st
         "source": source.id,
         "type": shape.type,
         **fields,
-        "label": _plain(row, "label"),
+        **_judged(row, shape),
         "split": _split(row) or source.split,
         "meta": {"location": location, **meta},
     }
     return {"id": content_id(record), **record}
+
+
+def _judged(row: Mapping[str, Any], shape: Shape) -> Fields:
+    """The class of a record and what people thought of its answer, which TRL's unpaired preferences write into the column label."""
+    column = "label" if shape.needs == ("prompt", "completion") and "liked" not in row and str(row.get("label")).lower() in ("true", "false") else "liked"
+    given = _plain(row, column)
+    if given and given.lower() not in OPINIONS:
+        raise Unusable(f"column {column!r} is neither true nor false", repr(given))
+    liked = OPINIONS[given.lower()] if given and shape.type == "chat" else None
+    return {"label": None if column == "label" else _plain(row, "label"), "liked": liked}
 
 
 def _split(row: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llamaflow.choices import Range
 from llamaflow.errors import UsageError
 from llamaflow.params import Grid, Planning
-from llamaflow.trials import COMMON, TECHNIQUES, Trial
+from llamaflow.trials import Trial, names_of, usual_learning_rate
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -73,7 +73,7 @@ def cell_from(grid: Grid, model: str, chosen: dict[str, Any]) -> Cell:
         return first.rounded(value) if isinstance(first, Range) else value
 
     technique = value_of("techniques")
-    return {"model": model, "technique": technique, **{name: value_of(name) for name in (*COMMON, *TECHNIQUES[technique].own)}}
+    return {"model": model, "technique": technique, **{name: value_of(name) for name in names_of(value_of("stage"), technique)}}
 
 
 def tell(study: Study, space: dict[str, BaseDistribution], cell: Cell, loss: float | None) -> None:
@@ -89,9 +89,9 @@ def tell(study: Study, space: dict[str, BaseDistribution], cell: Cell, loss: flo
 
 def cell_of(grid: Grid, trial: Trial) -> Cell | None:
     """The cell that a trial came from, if it lies within the grid."""
-    names = (*COMMON, *TECHNIQUES[trial.technique].own)
+    names = names_of(trial.stage, trial.technique)
     cell = {"model": trial.model["id"], "technique": trial.technique, **{name: trial.hyperparameters.get(name) for name in names}}
-    if "auto" in grid.learning_rate and cell["learning_rate"] == TECHNIQUES[trial.technique].learning_rate:
+    if "auto" in grid.learning_rate and cell["learning_rate"] == usual_learning_rate(trial.stage, trial.technique):
         cell["learning_rate"] = "auto"
     inside = trial.technique in grid.techniques and all(_allows(getattr(grid, name), cell[name]) for name in names)
     return cell if inside else None

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Collection
 from pathlib import Path
 
-from llamaflow.params import nearest
+from llamaflow.validation import nearest
 
 Line = tuple[int, dict[str, str]]
 

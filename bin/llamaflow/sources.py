@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 
 from llamaflow.errors import UsageError
-from llamaflow.params import NAME, Group, describe
+from llamaflow.groups import NAME, Group
 from llamaflow.sheets import read_sheet, refusal
+from llamaflow.validation import describe
 
 FORMATS = {
     ".jsonl": "jsonl",

@@ -40,12 +40,13 @@ REPORTED_PACKAGES = (
     "sacrebleu",
     "torch",
     "transformers",
+    "trl",
 )
 
 
-def read_settings() -> dict[str, Any]:
-    """Read the JSON object on standard input; nothing there means no settings."""
-    text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+def read_settings(file: Path | None = None) -> dict[str, Any]:
+    """Read the JSON object on standard input, or in a file; nothing there means no settings."""
+    text = file.read_text(encoding="utf-8") if file else "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     try:
         settings = json.loads(text or "{}")
     except json.JSONDecodeError as error:

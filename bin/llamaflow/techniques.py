@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llamaflow.errors import UsageError
 from llamaflow.models import load_model, load_tokenizer, resolve_dtype, saved_dtype
-from llamaflow.params import nearest
 from llamaflow.trials import Trial
+from llamaflow.validation import nearest
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -32,15 +33,16 @@ class Trainable(Protocol):
     def close(self) -> None: ...
 
 
-def load_base(directory: Path, trial: Trial, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Load the base as the trial trains it: frozen weights in the working precision, trained ones in float32.
+def load_base(directory: Path, trial: Trial, *, attn_implementation: str = "auto", trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load the base as the trial trains it: frozen weights in the working precision, trained ones in float32. A new head depends on torch's seed.
 
     bfloat16 has 8 bits of mantissa: an update of 2e-5 to a bfloat16 weight is mostly rounded away.
     """
     import torch
 
     dtype = torch.float32 if trial.technique == "full" else resolve_dtype(trial.hyperparameters["dtype"])
-    model = load_model(directory, dtype, quantization_bit=trial.quantization_bit, trust_remote_code=trust_remote_code)
+    options: dict[str, Any] = {"quantization_bit": trial.quantization_bit, "head": trial.head, "attn_implementation": attn_implementation}
+    model = load_model(directory, dtype, trust_remote_code=trust_remote_code, **options)
     for module in model.modules():
         # bitsandbytes would repack 4-bit weights on CPU the first time they are evaluated, and no gradient passes through them after that
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -52,7 +54,7 @@ def load_base(directory: Path, trial: Trial, *, trust_remote_code: bool = False)
 def prepared(base: PreTrainedModel, directory: Path, trials: Sequence[Trial], *, trust_remote_code: bool = False) -> Iterator[Trainable]:
     """Yield the base made trainable for the trials of a pack; adapters are taken out again at the end."""
     base.requires_grad_(False)
-    with _quiet_peft():
+    with quiet_peft():
         trainable = _trainable(base, directory, trials, trust_remote_code)
         try:
             yield trainable
@@ -105,19 +107,27 @@ class WholeModel:
 
     def save(self, trial: Trial, target: Path) -> None:
         """Write target/model as a whole Hugging Face directory in the base's own precision."""
-        dtype = saved_dtype(self.directory, trust_remote_code=self.trust_remote_code)
-        self.model.to(dtype).save_pretrained(target / "model")
-        load_tokenizer(self.directory, trust_remote_code=self.trust_remote_code).save_pretrained(target / "model")
+        save_model(self.model, self.directory, target, trust_remote_code=self.trust_remote_code)
 
     def close(self) -> None:
         """Nothing was added to the base."""
 
 
+def save_model(model: PreTrainedModel, base: Path, target: Path, *, trust_remote_code: bool, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Write target/model as a whole Hugging Face directory in the base's own precision; weights: where the model does not hold them all itself."""
+    dtype = saved_dtype(base, trust_remote_code=trust_remote_code)
+    if weights is None:
+        model.to(dtype).save_pretrained(target / "model")
+    else:
+        model.save_pretrained(target / "model", state_dict={name: weight.to(dtype) for name, weight in weights.items()})
+    load_tokenizer(base, trust_remote_code=trust_remote_code).save_pretrained(target / "model")
+
+
 @contextmanager
-def _quiet_peft() -> Iterator[None]:
-    """PEFT 0.21 asks transformers 5 for an attribute by its old name, which warns on every model."""
+def quiet_peft() -> Iterator[None]:
+    """PEFT 0.21, and TRL 1.16 too, use names that transformers 5 has replaced, which warns on every model."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated", FutureWarning)
         yield
 
 
@@ -128,14 +138,14 @@ def last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
     return list(layers[-count:])
 
 
-def load_trained(base: Path, trained: Path | None, dtype: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Load a base model, or what a trial made of it, for inference."""
+def load_trained(base: Path, trained: Path | None, dtype: str, *, head: Sequence[str] | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load a base model, or what a trial made of it, for inference; head is the trial's."""
     precision = resolve_dtype(dtype)
     if trained is None or not (trained / "adapter").exists():
         whole = base if trained is None else trained / "model"
-        return load_model(whole, precision, trust_remote_code=trust_remote_code)
+        return load_model(whole, precision, head=head, trust_remote_code=trust_remote_code)
     from peft import PeftModel
 
-    model: Any = load_model(base, precision, trust_remote_code=trust_remote_code)
-    with _quiet_peft():
+    model: Any = load_model(base, precision, head=head, trust_remote_code=trust_remote_code)
+    with quiet_peft():
         return PeftModel.from_pretrained(model, trained / "adapter").eval()

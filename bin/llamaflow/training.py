@@ -13,20 +13,21 @@ from typing import Any
 
 import torch
 
-from llamaflow.batches import IGNORED, Row, families_of, row_length, rows_of, stack
+from llamaflow.batches import IGNORED, Family, Row, families_of, row_length, rows_of, stack
 from llamaflow.errors import TemporaryError, is_out_of_memory
 from llamaflow.halving import Halving
-from llamaflow.learner import Diverged, Learner, Outcome
+from llamaflow.learner import Learner
+from llamaflow.limits import TOKENS_AT_ONCE
 from llamaflow.lora import Share
 from llamaflow.loss import CompletionLoss
 from llamaflow.models import device, resolve_dtype
 from llamaflow.params import Training
+from llamaflow.progress import Diverged, Outcome
 from llamaflow.steps import say
 from llamaflow.techniques import Trainable
 
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}  # products of matrices are hardly faster with more, and memory grows with it
-
 Owned = tuple[Learner, Row]
+Families = dict[Learner, list[Family]]
 
 
 class StopRequest:
@@ -50,13 +51,14 @@ class PackTraining:
         with self._precision():
             self.loss = CompletionLoss(trainable.model)
         self.tokens_at_once = TOKENS_AT_ONCE[device()]
+        self.masks = trainable.model.config._attn_implementation != "flash_attention_2"  # which knows no mask like that of a shared prefix
 
     def run(self) -> Iterator[tuple[Learner, Outcome]]:
         """Yield each trial as it ends. Raises TemporaryError on SIGTERM, after all others are saved."""
         for learner in self.learners:
             learner.resume()
             learner.end_if_done()
-        self._halve(self._at_rung([learner for learner in self.learners if not learner.outcome]))
+        self._halve([learner for learner in self.learners if not learner.outcome])
         yield from _ended(self.learners)
         while active := [learner for learner in self.learners if not learner.outcome]:
             self._step(active)
@@ -67,7 +69,7 @@ class PackTraining:
     def _step(self, active: Sequence[Learner]) -> None:
         """One optimiser step of every trial: the mean loss over all labelled tokens of its examples."""
         start = time.monotonic()
-        families = {learner: families_of(learner.next_examples(), sharing=learner.sharing) for learner in active}
+        families = {learner: families_of(learner.next_examples(), sharing=learner.sharing and self.masks) for learner in active}
         losses, rows = self._gradients(families)
         seconds = (time.monotonic() - start) / sum(rows.values())
         for learner in active:
@@ -77,40 +79,50 @@ class PackTraining:
             except Diverged as diverged:
                 learner.end("failed", str(diverged))
 
-    def _gradients(self, families: dict[Learner, Any]) -> tuple[dict[Learner, float], dict[Learner, int]]:
-        """The loss and the rows of each trial. Out of memory, everything is done again in pieces of half the size."""
+    def _gradients(self, families: Families) -> tuple[dict[Learner, float], dict[Learner, int]]:
+        """The loss and the rows of each trial. Out of memory, everything is done again in smaller pieces."""
+        first, (length, rows) = next(iter(families)), self._laid_out(families)
         while True:
             try:
                 self.trainable.model.train()
-                torch.manual_seed(next(iter(families)).values["seed"] + next(iter(families)).state.step)  # for models with dropout of their own
-                return self._pass(families)
+                torch.manual_seed(first.values["seed"] + first.state.step)  # for models with dropout of their own
+                return self._pass(length, rows), {learner: len(own) for learner, own in rows.items()}
             except Exception as error:
-                if not is_out_of_memory(error) or not self._can_do_with_less():
+                if not is_out_of_memory(error) or not self._can_do_with_less(length):
                     raise
             for learner in families:
                 learner.optimizer.zero_grad()
 
-    def _can_do_with_less(self) -> bool:
-        if self.tokens_at_once <= 1:
+    def _can_do_with_less(self, length: int) -> bool:
+        """Half the rows at once or, if it is one already, the activations computed again on the way back: Chen et al. 2016, https://arxiv.org/abs/1604.06174."""
+        at_once, model = max(1, self.tokens_at_once // length), self.trainable.model
+        if at_once > 1:
+            self.tokens_at_once = at_once // 2 * length
+            say(f"out of memory: goes on with at most {self.tokens_at_once} tokens at once")
+        elif model.supports_gradient_checkpointing and not model.is_activation_checkpointing:
+            model.activation_checkpointing_enable()
+            say("out of memory: goes on with activation checkpointing, which is slower")
+        else:
             return False
-        self.tokens_at_once //= 2
-        say(f"out of memory: goes on with at most {self.tokens_at_once} tokens at once")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return True
 
-    def _pass(self, families: dict[Learner, Any]) -> tuple[dict[Learner, float], dict[Learner, int]]:
-        """Send the rows of all trials through the model, in pieces, and each piece's gradients back if the model is in training mode."""
+    def _laid_out(self, families: Families) -> tuple[int, dict[Learner, list[Row]]]:
+        """The length of all rows, and the rows of each trial."""
         packing = bool(next(iter(families)).values["packing"])
         length = row_length((family for own in families.values() for family in own), packing=packing)
-        rows = {learner: rows_of(own, length, packing=packing) for learner, own in families.items()}
+        return length, {learner: rows_of(own, length, packing=packing) for learner, own in families.items()}
+
+    def _pass(self, length: int, rows: dict[Learner, list[Row]]) -> dict[Learner, float]:
+        """The loss of each trial: its rows go through the model, in pieces, and each piece's gradients back if the model is in training mode."""
         labelled = {learner: max(1, sum(int((row.labels != IGNORED).sum()) for row in own)) for learner, own in rows.items()}
-        total = dict.fromkeys(families, 0.0)
+        total = dict.fromkeys(rows, 0.0)
         owned = [(learner, row) for learner, own in rows.items() for row in own]
         for piece in pieces(owned, max(1, self.tokens_at_once // length)):
             for learner, loss in self._piece(piece, length, labelled).items():
                 total[learner] += loss
-        return total, {learner: len(own) for learner, own in rows.items()}
+        return total
 
     def _piece(self, piece: Sequence[Owned], length: int, labelled: dict[Learner, int]) -> dict[Learner, float]:
         learners = list(dict.fromkeys(learner for learner, _ in piece))
@@ -134,29 +146,35 @@ class PackTraining:
     def _look_at(self, active: Sequence[Learner]) -> None:
         """Measure and log what is due, and settle who has ended."""
         going = [learner for learner in active if not learner.outcome]
-        at_rung = self._at_rung(going)
         for learner in going:
-            if learner.validation_due or learner in at_rung:
+            if learner.validation_due:
                 self._validate(learner)
         for learner in going:
-            if learner.state.step == learner.total_steps or learner.state.step % self.settings.logging_steps == 0:
-                learner.log()
             if not learner.outcome:
                 learner.end_if_done()
-        self._halve([learner for learner in at_rung if not learner.outcome])
+        self._halve([learner for learner in going if not learner.outcome])
+        for learner in going:
+            if learner.outcome or learner.state.step % self.settings.logging_steps == 0:
+                learner.log()
 
     def _at_rung(self, learners: Sequence[Learner]) -> list[Learner]:
         return [learner for learner in learners if self.halving and self.halving.is_rung(learner.state.step) and learner.state.step < learner.total_steps]
 
-    def _halve(self, at_rung: Sequence[Learner]) -> None:
+    def _halve(self, going: Sequence[Learner]) -> None:
+        """Stop the worst of those at a rung; a checkpoint of a run without halving may stand there unmeasured."""
+        at_rung = self._at_rung(going)
+        for learner in at_rung:
+            if "validation_loss" not in learner.state.history[-1]:
+                self._validate(learner)
         if self.halving:
-            halve(self.halving, at_rung)
+            halve(self.halving, [learner for learner in at_rung if not learner.outcome])
 
     def _validate(self, learner: Learner) -> None:
         start = time.monotonic()
         self.trainable.model.eval()
         with torch.no_grad():
-            losses, _ = self._pass({learner: families_of(learner.validation_examples(), sharing=bool(learner.values["packing"]))})
+            families = {learner: families_of(learner.validation_examples(), sharing=bool(learner.values["packing"]) and self.masks)}
+            losses = self._pass(*self._laid_out(families))
         learner.state.validation_seconds += time.monotonic() - start
         try:
             learner.validated(losses[learner])

@@ -27,8 +27,9 @@ def write_evaluation(
     suite: Mapping[str, str] = SUITE,
     texts: Mapping[str, Sequence[str]] | None = None,
     nll: Sequence[float] | None = None,
+    head: bool = False,
 ) -> Path:
-    """An evaluation directory; `scores` are the rows of each measure."""
+    """An evaluation directory; `scores` are the rows of each measure. A model with a head has no likelihoods."""
     rows = len(next(iter(scores.values())))
     texts = texts or {}
     table = {
@@ -37,9 +38,9 @@ def write_evaluation(
         "prompt": texts.get("prompt", [f"Question {row}?" for row in range(rows)]),
         "reference": texts.get("reference", [f"Reference {row}." for row in range(rows)]),
         "prediction": texts.get("prediction", [f"Answer {row} of {name}." for row in range(rows)]),
-        "label": pa.nulls(rows, pa.string()),
-        "nll": nll or [20.0] * rows,
-        "tokens": [10] * rows,
+        "label": texts.get("label", pa.nulls(rows, pa.string())),
+        "nll": pa.nulls(rows) if head else nll or [20.0] * rows,
+        "tokens": pa.nulls(rows) if head else [10] * rows,
         **{f"score_{metric}": pa.array(list(values), pa.float64()) for metric, values in scores.items()},
     }
     directory = folder / name

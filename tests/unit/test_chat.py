@@ -11,7 +11,7 @@ from record_files import chat
 from tiny import CHATML
 from transformers import AutoTokenizer
 
-from llamaflow.chat import assistant_spans, conversation_of, examples_of, render, stop_tokens
+from llamaflow.chat import assistant_spans, chat_examples, conversation_of, examples_of, render, stop_tokens
 from llamaflow.errors import DataError
 
 EMPTY = {"text": None, "messages": None, "prompt": None, "chosen": None, "rejected": None}
@@ -49,6 +49,13 @@ def test_the_answer_and_its_end(tokenizer: Any) -> None:
 def test_every_turn_of_the_assistant(tokenizer: Any) -> None:
     record = turns("Férias?", "Até 10 dias - é o F-2.", "E depois?", " Nada.\n\nMesmo.", "日本語?", "はい 🙂", system="Be short.")
     assert learnt(tokenizer, record) == ["Até 10 dias - é o F-2.<|im_end|>", " Nada.\n\nMesmo.<|im_end|>", "はい 🙂<|im_end|>"]
+
+
+def test_the_last_answer_alone(tokenizer: Any) -> None:
+    messages = turns("Which form?", "Form F-2.", "And then?", "None.")["messages"]
+    for first, expected in ((0, "Form F-2.<|im_end|>None.<|im_end|>"), (3, "None.<|im_end|>")):
+        ((ids, labelled),) = chat_examples(tokenizer, [messages], first)
+        assert tokenizer.decode([token for token, label in zip(ids, labelled, strict=True) if label]) == expected
 
 
 def test_a_user_who_writes_like_the_template(tokenizer: Any) -> None:

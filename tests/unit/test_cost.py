@@ -13,9 +13,9 @@ from tiny import ROOT, SPECIAL, Lab, json_of, run_step, write_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from fetch_model import sizes_of
-from llamaflow import cost, learner, training
+from llamaflow import cost
 from llamaflow.cost import Estimate, Planner, flops_a_token, flops_in_head, flops_in_layers, tokens_in, trained_parameters
+from llamaflow.description import sizes_of
 from llamaflow.params import Cost
 from llamaflow.store import Store
 from llamaflow.trials import Trial
@@ -209,8 +209,3 @@ def test_a_finished_trial_is_known_by_its_code(tmp_path: Path) -> None:
 def test_a_gpu_takes_its_time_for_every_step_however_small() -> None:
     small, large = (estimate(trial(per_device_train_batch_size=size), machine="H100") for size in (1, 8))
     assert small.seconds == pytest.approx(8 * large.seconds, rel=0.05)
-
-
-def test_what_is_written_twice_is_the_same() -> None:
-    assert cost.VALIDATION_EXAMPLES == learner.VALIDATION_EXAMPLES
-    assert cost.TOKENS_AT_ONCE == training.TOKENS_AT_ONCE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import TRIAL_FILES, Lab, counts, history
+from tiny import TRIAL_FILES, Child, Lab, counts, history
 
 from llamaflow.halving import Halving, places
 
@@ -89,6 +90,21 @@ def test_the_same_run_again_stops_the_same_trials(lab: Lab, trials: list[dict[st
     first = [counts(trained) for trained in lab.train(trials, tmp_path / "first", store=tmp_path / "store", **settings())]
     again = [counts(trained) for trained in lab.train(trials, tmp_path / "again", store=tmp_path / "store", **settings())]
     assert [(trial["status"], trial["steps"]) for trial in again] == [(trial["status"], trial["steps"]) for trial in first]
+
+
+def test_a_checkpoint_at_a_rung_may_never_have_been_measured(lab: Lab, trials: list[dict[str, Any]], tmp_path: Path) -> None:
+    """It was left by a run without halving."""
+    killed = Child(lambda: lab.train(trials, tmp_path / "killed", store=tmp_path / "store", save_steps=2, logging_steps=3))
+    assert killed.kill_after("step 3", signal.SIGKILL) == -signal.SIGKILL
+    found = [counts(trained) for trained in lab.train(trials, tmp_path / "halved", store=tmp_path / "store", **settings())]
+    assert [trial["status"] for trial in found].count("finished") == 1
+
+
+def test_patience_does_not_depend_on_rungs(lab: Lab, tmp_path: Path) -> None:
+    trials = lab.trials({"early_stopping_patience": 2, "eval_steps": 4}, learning_rate="1e-7,2e-2")
+    (alone,) = lab.train(trials[1:], tmp_path / "alone")
+    together = lab.train(trials, tmp_path / "together", store=tmp_path / "store", **settings())
+    assert counts(together[1])["validation_loss"] == pytest.approx(counts(alone)["validation_loss"], rel=1e-4)
 
 
 def test_one_trial_alone_is_refused(lab: Lab, capsys: Any) -> None:

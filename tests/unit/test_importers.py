@@ -23,15 +23,18 @@ from llamaflow.errors import UsageError
 from llamaflow.importers import axolotl, convert, llamafactory
 from llamaflow.importers.conversion import APPROXIMATED, NO_COUNTERPART, NOT_NEEDED, SAME, Conversion
 from llamaflow.importers.writing import scalar
-from llamaflow.params import Params, resolve
+from llamaflow.params import Params
+from llamaflow.trials import STAGES
+from llamaflow.validation import resolve
 
 # laid out as the examples that come with the tools
 DATA = ROOT / "tests/data/importers"
 EXAMPLES = {path.stem.partition("-")[2]: path.read_text() for path in sorted(DATA.glob("*.yaml"))}
 QLORA, CHAT, FULL = (EXAMPLES[name] for name in ("qlora", "chat", "full"))  # axolotl's
 LORA, QUANTISED, FREEZE = (EXAMPLES[name] for name in ("lora", "quantised", "freeze"))  # LLaMA-Factory's
+STAGE_HYPERPARAMETERS = {name for traits in STAGES.values() for name in traits.own}
 # told of under the key of what they belong to
-COMPANIONS = {"adapter", "load_in_4bit", "revision_of_model", "datasets", "test_datasets", "dataset", "eval_dataset"}
+COMPANIONS = {"adapter", "load_in_4bit", "stage", "trl", "revision_of_model", "datasets", "test_datasets", "dataset", "eval_dataset"}
 
 
 @pytest.fixture
@@ -112,6 +115,7 @@ def test_qlora(folder: Path) -> None:
         "lora_r": 32,
         "lora_alpha": 16,
         "lora_dropout": 0.05,
+        "quantization_bit": 4,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.1,
         "weight_decay": 0,
@@ -120,7 +124,7 @@ def test_qlora(folder: Path) -> None:
         "logging_steps": 1,
         "dtype": "auto",
     }
-    assert report[0] == "axolotl configuration config.yaml: 20 parameters in params.yaml"
+    assert report[0] == "axolotl configuration config.yaml: 21 parameters in params.yaml"
     assert "  optimizer (paged_adamw_8bit): AdamW with its states in full precision: more memory, nothing else" in report
     assert "max_length: 2048  # sequence_len" in Path("params.yaml").read_text().splitlines()
 
@@ -130,7 +134,8 @@ def test_chat(folder: Path) -> None:
     assert made.values | {"outdir": None} == {
         "models": "./models/little-instruct",
         "outdir": None,
-        "techniques": "dora",
+        "techniques": "qlora",
+        "quantization_bit": 8,
         "learning_rate": 0.0002,
         "num_train_epochs": 3.0,
         "per_device_train_batch_size": 2,
@@ -143,6 +148,7 @@ def test_chat(folder: Path) -> None:
         "packing": False,
         "target_modules": "all-linear",
         "early_stopping_patience": 3,
+        "report_to": "wandb",
         "save_steps": 200,
         "dtype": "bfloat16",
     }
@@ -150,10 +156,12 @@ def test_chat(folder: Path) -> None:
     assert made.sources[1] == {"id": "held_out", "path": "held out.json", "split": "validation"}
     assert made.sources[0]["path"] == "https://huggingface.co/datasets/acme/support-chats/resolve/refs%2Fconvert%2Fparquet/default/train/0000.parquet"
     assert "rename conversation -> messages" in text_on(made, "datasets[0]")
-    expected = {"lr_scheduler": NO_COUNTERPART, "eval_steps": NO_COUNTERPART, "load_in_8bit": APPROXIMATED, "train_on_inputs": NO_COUNTERPART}
+    expected = {"lr_scheduler": NO_COUNTERPART, "eval_steps": NO_COUNTERPART, "peft_use_dora": NO_COUNTERPART, "train_on_inputs": NO_COUNTERPART}
     expected |= {"val_set_size": NO_COUNTERPART, "datasets[0].split": NO_COUNTERPART, "model_type": NOT_NEEDED, "strict": NOT_NEEDED}
     assert {key: kind for key, kind in kinds(made).items() if key in expected} == expected | {"val_set_size": NO_COUNTERPART}
+    assert made.origins["quantization_bit"] == "load_in_8bit"
     assert "'rex' is not accepted: should be 'linear'" in text_on(made, "lr_scheduler")
+    assert "such as WANDB_PROJECT" in text_on(made, "wandb_project")
     assert "do_not_print" not in "\n".join(imported(CHAT)[1]) + Path("params.yaml").read_text()
     assert rows("params.samplesheet.csv")[1] == {"id": "held_out", "path": "held out.json", "split": "validation"}
 
@@ -167,7 +175,9 @@ def test_full(folder: Path) -> None:
     assert "rename q -> instruction, a -> output" in text_on(made, "datasets[0]")
     assert "rename body -> text" in text_on(made, "datasets[1]")
     assert "less than or equal to 1" in text_on(made, "weight_decay")
-    assert {kinds(made)[key] for key in ("rl", "optimizer", "weight_decay")} == {NO_COUNTERPART}
+    assert {kinds(made)[key] for key in ("optimizer", "weight_decay", "trl.reward_funcs")} == {NO_COUNTERPART}
+    assert (made.values["stage"], made.values["beta"], made.values["report_to"]) == ("dpo", 0.3, "mlflow")
+    assert text_on(made, "trl.num_generations") == "dpo with full does not use it"
 
 
 def test_lora(folder: Path) -> None:
@@ -181,11 +191,12 @@ def test_lora(folder: Path) -> None:
     assert (written["validation_fraction"], written["eval_steps"], written["warmup_steps"]) == (0.1, 500, 0.1)
     assert "trust_remote_code" not in written
     made = converted(LORA)
+    assert made.values["stage"] == "sft"
     assert "rename question -> instruction, reply -> output" in text_on(made, "web")
     expected = {
         "trust_remote_code": NO_COUNTERPART,
         "max_samples": NO_COUNTERPART,
-        "stage": SAME,
+        "report_to": SAME,
         "template": APPROXIMATED,
         "web.columns.images": NO_COUNTERPART,
     }
@@ -194,14 +205,15 @@ def test_lora(folder: Path) -> None:
 
 def test_quantised(folder: Path) -> None:
     made = converted(QUANTISED)
-    assert made.values["techniques"] == "qlora"
+    assert (made.values["techniques"], made.values["quantization_bit"]) == ("qlora", 8)
+    assert (made.values["stage"], made.values["beta"], made.values["report_to"]) == ("orpo", 0.2, "wandb")
     assert "rslora cannot be combined with qlora" in text_on(made, "use_rslora")
     assert (made.values["lr_scheduler_type"], made.values["warmup_steps"], made.values["learning_rate"]) == ("linear", 0, 5e-5)
     assert made.values["early_stopping_patience"] == 4
     assert "dtype" not in made.values
     assert made.sources[1] == {"id": "exam", "path": "data/exam.jsonl", "split": "validation"}
     assert [remark.key for remark in made.remarks].count("exam") == 0
-    assert {kinds(made)[key] for key in ("stage", "val_size", "pref_beta")} == {NO_COUNTERPART}
+    assert {kinds(made)[key] for key in ("val_size", "report_to")} == {NO_COUNTERPART}
     assert {kinds(made)[key] for key in ("fp16", "neat_packing")} == {APPROXIMATED}
 
 
@@ -212,6 +224,36 @@ def test_freeze(folder: Path) -> None:
     assert "lora_alpha" not in made.values
     assert kinds(made)["lora_rank"] == NOT_NEEDED
     assert kinds(made)["use_llama_pro"] == NO_COUNTERPART
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "expected"),
+    [
+        (QLORA, "rl: kto", {"stage": "kto"}),
+        (QLORA, "rl: orpo\norpo_alpha: 0.5", {"stage": "orpo", "beta": 0.5}),
+        (QLORA, "rl: dpo\ntrl: {beta: 0.3}", {"stage": "dpo", "beta": 0.3}),
+        (QLORA, "rl: grpo\ntrl: {num_generations: 4, temperature: 0.7}", {"stage": "grpo", "num_generations": 4, "temperature": 0.7}),
+        (QLORA, "reward_model: true", {"stage": "reward"}),
+        (QLORA, "rl: simpo\nrl_beta: 2", {}),
+        (FREEZE, "stage: pt", {"stage": "sft"}),
+        (FREEZE, "stage: rm\npref_beta: 0.3", {"stage": "reward"}),
+        (FREEZE, "stage: kto\npref_beta: 0.3", {"stage": "kto", "beta": 0.3}),
+        (FREEZE, "stage: dpo\npref_loss: sigmoid", {"stage": "dpo"}),
+        (FREEZE, "stage: ppo", {}),
+    ],
+)
+def test_stages(text: str, setting: str, expected: dict[str, Any], folder: Path) -> None:
+    made = converted(f"{text}\n{setting}")
+    assert {name: value for name, value in made.values.items() if name in {"stage", *STAGE_HYPERPARAMETERS}} == expected
+    assert yaml.safe_load(setting).keys() - {*made.origins.values(), *(remark.key for remark in made.remarks)} <= {"trl"}
+    assert bool(expected) != any("there is no" in remark.text for remark in made.remarks)
+
+
+def test_a_technique_that_does_not_train_the_stage(folder: Path) -> None:
+    made = converted(f"{QUANTISED}\nloraplus_lr_ratio: 8".replace("quantization_bit: 8", "").replace("use_rslora: true", ""))
+    assert made.values["stage"] == "orpo"
+    assert "techniques" not in made.values, "lora is what it is by default"
+    assert "there is no loraplus for orpo: lora is trained" in text_on(made, "loraplus_lr_ratio")
 
 
 def test_dataset_info_beside_the_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +292,7 @@ def test_paired_values_become_trials(folder: Path) -> None:
 
 
 def test_what_only_some_trials_of_a_sweep_use(folder: Path) -> None:
-    text = CHAT.replace("peft_use_dora: true", "")
+    text = CHAT.replace("peft_use_dora: true", "").replace("load_in_8bit: true", "")
     written, _ = imported(text, "adapter: [null, lora]\nlearning_rate: [1e-5, 1e-4]")
     assert (written["techniques"], written["learning_rate"]) == (["full", "lora"], [0.00001, 0.0001])
     assert (written["lora_r"], written["target_modules"]) == (16, "all-linear")
@@ -375,7 +417,7 @@ def test_the_command(command: Path, folder: Path) -> None:
     Path("my config.yml").write_text(QLORA)
     done = call("import-config", "my config.yml", "--output", "new place/my.yaml")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("axolotl configuration my config.yml: 20 parameters in new place/my.yaml\napproximated:\n")
+    assert done.stdout.startswith("axolotl configuration my config.yml: 21 parameters in new place/my.yaml\napproximated:\n")
     assert yaml.safe_load(Path("new place/my.yaml").read_text())["input"] == "faq.jsonl"
     refused = call("import-config", "nothing.yml")
     assert (refused.returncode, refused.stderr) == (64, "error: there is no file nothing.yml. Check the spelling.\n")

@@ -7,8 +7,7 @@ from typing import get_args
 
 import pytest
 
-from llamaflow import machines
-from llamaflow.models import FAST_BFLOAT16
+from llamaflow import machines, processors
 from llamaflow.params import Machine
 
 
@@ -36,13 +35,12 @@ def test_a_machine_without_a_gpu(tmp_path: Path) -> None:
 
 def test_every_machine_that_may_be_named_is_known() -> None:
     assert set(get_args(Machine)) == {"auto", "cpu", *machines.PEAK}
-    assert machines.FAST_BFLOAT16 == FAST_BFLOAT16
 
 
 @pytest.mark.parametrize(("flags", "size", "speed"), [("avx2 avx512f amx_bf16", 2, 80e9), ("avx2 avx512f", 4, 40e9), ("avx2", 4, 20e9)])
 def test_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, size: int, speed: float) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(machines, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processors, "CPUINFO", tmp_path / "cpuinfo")
     assert (machines.bytes_a_number("cpu", "auto"), machines.speed("cpu", "auto")) == (size, speed)
     assert machines.bytes_a_number("cpu", "float32") == 4
     assert machines.speed("cpu", "float32") <= 40e9

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import llamaflow.metrics
 from llamaflow.errors import UsageError
 from llamaflow.metrics import OURS, _keep_off_an_unwritable_home, column_of, fold_answer, row_scores
+from llamaflow.params import Answers
+from llamaflow.validation import NEEDED
 
 FOLDER = Path(llamaflow.metrics.__file__).parent
 
@@ -32,7 +35,11 @@ def user_metric(folder: Path, features: str, body: str) -> Path:
 TEXTS = "{'predictions': datasets.Value('string'), 'references': datasets.Value('string')}"
 
 
-@pytest.mark.parametrize("name", OURS)
+ANSWERS = Answers(answer_pattern=".", answer_schema='{"type": "string"}')
+OF_WORDS = [name for name in OURS if name not in NEEDED]
+
+
+@pytest.mark.parametrize("name", OF_WORDS)
 def test_every_measure_is_one_for_the_reference_and_zero_for_nothing_in_common(name: str) -> None:
     reference = "O reembolso é pago em até trinta dias úteis."
     assert row_scores(name, [reference, "xyz", ""], [reference] * 3) == pytest.approx([1, 0, 0])
@@ -68,9 +75,71 @@ def test_our_files_are_modules_that_evaluate_loads_by_path(tmp_path: Path) -> No
 
     for name in OURS:
         module = evaluate.load(str(FOLDER / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True)
-        assert module.compute(predictions=["sim", "talvez"], references=["sim", "nunca"])[name] == pytest.approx(
-            row_scores(name, ["sim", "talvez"], ["sim", "nunca"])
-        )
+        more = {NEEDED[name]: getattr(ANSWERS, NEEDED[name])} if name in NEEDED else {}
+        predictions, references = ["sim", '"talvez"', ""], ["sim", "nunca", "."]
+        found = module.compute(predictions=predictions, references=references, **more)[name]
+        assert found == pytest.approx(row_scores(name, predictions, references, ANSWERS))
+        assert 0 < sum(found) < 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "answer", "reference", "expected"),
+    [
+        (r"\d+ euros", "It costs 5 euros.", "9 euros", 1),  # no group: it only has to match
+        (r"^\d+ euros", "It costs 5 euros.", "5 euros", 0),
+        (r"answer: (\w+)", "So the answer: YES.", "the answer: yes", 1),  # folded as exact_match folds
+        (r"answer: (\w+)", "So the answer: no.", "the answer: yes", 0),
+        (r"answer: (\w+)", "yes", "answer: yes", 0),  # the answer itself must match
+        (r"answer: (.+)", "answer: 50 %.", "50 %", 1),  # the reference does not: then it is all of it
+        (r"A: (\d)|B: (\d)", "B: 7", "A: 7", 1),
+        (r"x(\d)?", "x", "", 0),  # a group that takes no part finds nothing
+    ],
+)
+def test_pattern(pattern: str, answer: str, reference: str, expected: float) -> None:
+    assert row_scores("pattern", [answer], [reference], Answers(answer_pattern=pattern)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ('{"floor": 3, "rooms": ["a"]}', 1),
+        (' {"floor": 3}\n', 1),
+        ('{"floor": "3"}', 0),
+        ('{"floor": 0}', 0),
+        ('{"rooms": []}', 0),
+        ('{"floor": 3, "rooms": [1]}', 0),
+        ('Here it is: {"floor": 3}', 0),
+        ('{"floor": ' + "9" * 5000 + "}", 0),  # more digits than Python reads
+        ("[" * 100_000, 0),
+        ("", 0),
+    ],
+)
+def test_json_schema(answer: str, expected: float) -> None:
+    schema = {"type": "object", "required": ["floor"], "properties": {"floor": {"type": "integer", "minimum": 1}, "rooms": {"$ref": "#/$defs/names"}}}
+    schema["$defs"] = {"names": {"type": "array", "items": {"type": "string"}}}
+    assert row_scores("json_schema", [answer], ["any"], Answers(answer_schema=json.dumps(schema))) == [expected]
+
+
+def test_what_python_takes_for_json_too_is_none() -> None:
+    assert row_scores("json_schema", ["NaN", "[Infinity]", "null"], [""] * 3, Answers(answer_schema="true")) == [0, 0, 1]
+
+
+def test_an_answer_that_a_schema_follows_for_ever_is_wrong() -> None:
+    assert row_scores("json_schema", ["1"], [""], Answers(answer_schema='{"$ref": "#"}')) == [0]
+
+
+@pytest.mark.parametrize(("name", "needed"), NEEDED.items())
+def test_a_measure_without_what_it_needs_is_a_usage_error(name: str, needed: str) -> None:
+    for answers in (None, Answers()):
+        with pytest.raises(UsageError, match=f"the measure {name} needs --{needed}"):
+            row_scores(name, ["a"], ["b"], answers)
+
+
+def test_a_module_is_loaded_once(tmp_path: Path) -> None:
+    path = user_metric(tmp_path, TEXTS, "return {'mine': 1.0}")
+    assert row_scores(str(path), ["a"], ["b"]) == [1]
+    path.unlink()
+    assert row_scores(str(path), ["a", "b"], ["b", "c"]) == [1, 1]
 
 
 def test_a_users_module_with_one_number_is_computed_row_by_row(tmp_path: Path) -> None:

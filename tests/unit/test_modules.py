@@ -22,7 +22,7 @@ STEPS = sorted(file.parent.name for file in ROOT.glob("modules/local/*/main.nf")
 VERSION = re.findall(r"^    version\s*=\s*'(.*)'", (ROOT / "nextflow.config").read_text(), re.MULTILINE)[0]
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/pipeline.txt").read_text(), re.MULTILINE))
 INSTALLED = packages_distributions()  # by the name that is imported
-MODEL_STEPS = {"fetch_model", "tokenize_dataset", "train_trials", "evaluate_model", "merge_model"}
+MODEL_STEPS = {"fetch_model", "initialise_model", "tokenize_dataset", "train_trials", "evaluate_model", "merge_model"}
 # used without an import of ours: transformers loads models with accelerate, 4-bit weights with bitsandbytes and some tokenizers with
 # sentencepiece; jinja2 renders chat templates; write_report's task calls multiqc
 NOT_IMPORTED = {"accelerate", "bitsandbytes", "jinja2", "multiqc", "sentencepiece"}
@@ -143,6 +143,10 @@ def test_image_stands_on_the_base_that_has_its_packages(step: str) -> None:
     base = "cuda" if step in MODEL_STEPS else "cpu"
     assert ("torch" in environment(step)) == (step in MODEL_STEPS)
     assert f"ARG BASE=ghcr.io/llamaflow/base-{base}:{VERSION}\n" in module_file(step, "Dockerfile")
+
+
+def test_no_python_file_grows_too_long() -> None:
+    assert {file.name: lines for file in (ROOT / "bin").rglob("*.py") if (lines := len(file.read_text(encoding="utf-8").splitlines())) > 350} == {}
 
 
 def test_versions_agree() -> None:

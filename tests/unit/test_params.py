@@ -12,7 +12,8 @@ import pytest
 from tiny import ROOT
 
 from llamaflow.errors import UsageError
-from llamaflow.params import GROUPS, Grid, Params, resolve
+from llamaflow.params import GROUPS, Grid, Params
+from llamaflow.validation import resolve
 
 REQUIRED = {"input": "data.jsonl", "outdir": "results", "models": "owner/name"}
 
@@ -123,6 +124,24 @@ def test_gate_metric_is_one_that_is_measured() -> None:
     assert "not measured" in refusal(metrics="bleu", gate_metric="rouge_l")[0]
 
 
+def test_gate_metric_is_one_that_every_stage_of_the_grid_measures() -> None:
+    assert resolve(REQUIRED | {"stage": "sft,dpo", "gate_metric": "preference_accuracy"}).gate.gate_metric == "preference_accuracy"
+    assert refusal(stage="reward", gate_metric="rouge_l") == ["--gate_metric: 'rouge_l' is not measured: it must be one of auto, preference_accuracy"]
+    assert "'perplexity' is not measured" in refusal(stage="sft,classification", gate_metric="perplexity")[0]
+    assert resolve(REQUIRED | {"stage": "classification", "gate_metric": "exact_match"})
+
+
+def test_answers_that_can_be_checked() -> None:
+    given = {"metrics": "pattern,bleu", "reward_metrics": "json_schema", "answer_pattern": r"(\d+)", "answer_schema": "{}"}
+    assert resolve(REQUIRED | given).answers.reward_metrics == ("json_schema",)
+    assert refusal(metrics="pattern,bleu", reward_metrics="pattern,json_schema") == [
+        "--metrics pattern needs --answer_pattern",
+        "--reward_metrics pattern needs --answer_pattern",
+        "--reward_metrics json_schema needs --answer_schema",
+    ]
+    assert refusal(answer_pattern="(a") == ["--answer_pattern: '(a' is no regular expression: missing ), unterminated subpattern at position 0"]
+
+
 def test_ranges() -> None:
     given = {"learning_rate": "1e-5..1e-3", "lora_r": ["4..64"], "sampler": "optuna"}
     assert resolve(REQUIRED | given) == resolve(REQUIRED | given | {"learning_rate": ["1e-5..1e-3"], "lora_r": "4..64"})
@@ -164,6 +183,12 @@ def test_generated_files_that_are_stale_are_named(tmp_path: Any) -> None:
     made = subprocess.run([*script, "--check"], capture_output=True, text=True)
     assert made.returncode == 1
     assert made.stdout.splitlines() == ["nextflow_schema.json is not up to date: run `make generate`"]
+
+
+def test_the_launch_form_says_which_parameters_make_the_grid_larger() -> None:
+    schema = json.loads((ROOT / "nextflow_schema.json").read_text(encoding="utf-8"))
+    helps = {name: prop.get("help_text", "") for group in schema["$defs"].values() for name, prop in group["properties"].items()}
+    assert {name for name, text in helps.items() if "adds to the grid" in text} == {"models", *Grid.model_fields}
 
 
 def test_defaults_of_the_launch_form_are_the_defaults() -> None:

@@ -10,7 +10,7 @@ import pytest
 from llamaflow.errors import UsageError
 from llamaflow.params import Grid, Planning
 from llamaflow.samplers import Cell, Finished, cell_of, drawn
-from llamaflow.trials import COMMON, TECHNIQUES, Trial
+from llamaflow.trials import Trial, names_of
 
 SPACE = {"techniques": "full,lora", "learning_rate": "1e-5..1e-2", "lora_r": "4..64", "lora_dropout": "0..0.2", "lr_scheduler_type": "linear,cosine"}
 
@@ -32,7 +32,7 @@ def test_what_is_drawn_is_allowed(sampler: str) -> None:
     cells = draw(sampler=sampler, samples=60)
     assert len({tuple(cell.items()) for cell in cells}) == 60
     for cell in cells:
-        assert set(cell) == {"model", "technique", *COMMON, *TECHNIQUES[cell["technique"]].own}
+        assert set(cell) == {"model", "technique", *names_of(cell["stage"], cell["technique"])}
         assert 1e-5 <= cell["learning_rate"] <= 1e-2
         assert len(f"{cell['learning_rate']:.10g}".lstrip("0.").split("e")[0].replace(".", "")) <= 3
         if cell["technique"] == "lora":
@@ -85,7 +85,7 @@ def test_failed_trials_are_avoided() -> None:
 
 
 def trial(technique: str = "lora", **values: Any) -> Trial:
-    own = {name: getattr(Grid(), name)[0] for name in (*COMMON, *TECHNIQUES[technique].own)}
+    own = {name: getattr(Grid(), name)[0] for name in names_of("sft", technique)}
     return Trial(model={"id": "tiny"}, data={}, technique=technique, hyperparameters=own | {"learning_rate": 1e-4, "dtype": "auto"} | values)
 
 

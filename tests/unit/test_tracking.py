@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from tiny import FAILING, ROOT, Child, Lab, history, with_values
 
-from llamaflow.params import resolve
 from llamaflow.tracking import EVENTS, MlflowRun, WandbRun, hyperparameters_of, servers_of
 from llamaflow.trials import Trial
+from llamaflow.validation import resolve
 
 CURVES = ("epoch", "learning_rate", "loss", "tokens", "validation_loss")
 TRIAL = Trial(trial_id="tiny-1", model={"id": "tiny"}, data={"sha256": "0"}, technique="lora", hyperparameters={"lora_r": 8, "early_stopping_patience": None})

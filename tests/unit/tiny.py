@@ -103,17 +103,33 @@ class Lab:
         other.model = model
         return other
 
-    def trials(self, training: Mapping[str, Any] | None = None, compute: Mapping[str, Any] | None = None, **grid: Any) -> list[dict[str, Any]]:
+    def trials(
+        self,
+        training: Mapping[str, Any] | None = None,
+        compute: Mapping[str, Any] | None = None,
+        answers: Mapping[str, Any] | None = None,
+        teacher: Path | None = None,
+        **grid: Any,
+    ) -> list[dict[str, Any]]:
         """Trials as plan_trials writes them, quick to train unless the grid says otherwise."""
         settings = {"grid": FAST | grid, "planning": {"trials_per_task": 64}, "training": {"eval_steps": 4, **(training or {})}}
-        settings["compute"] = {"dtype": "float32", **(compute or {})}
+        settings |= {"compute": {"dtype": "float32", **(compute or {})}, "answers": dict(answers or {})}
         args = ["--dataset", self.dataset / "dataset.json", "--models", self.model / "model.json", "--outdir", self.folder]
+        args += ["--teacher", teacher / "model.json"] if teacher else []
         run_step("plan_trials", args, settings)
         lines = (self.folder / "packs.jsonl").read_text(encoding="utf-8").splitlines()
         return [trial for line in lines for trial in json.loads(line)["trials"]]
 
     def train(
-        self, trials: Sequence[Mapping[str, Any]], outdir: Path, *, store: Path | None = None, code: str = "code-1", grid: str | None = None, **training: Any
+        self,
+        trials: Sequence[Mapping[str, Any]],
+        outdir: Path,
+        *,
+        store: Path | None = None,
+        code: str = "code-1",
+        grid: str | None = None,
+        teacher: Path | None = None,
+        **training: Any,
     ) -> list[Path]:
         """Train a pack; returns the trials' directories."""
         outdir.mkdir(parents=True, exist_ok=True)
@@ -126,17 +142,21 @@ class Lab:
         }
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            run_step("train_trials", ["--model", self.model, "--tokens", self.tokens, "--outdir", outdir], given)
+            args = ["--model", self.model, "--tokens", self.tokens, "--dataset", self.dataset, "--outdir", outdir]
+            run_step("train_trials", [*args, *(["--teacher", teacher] if teacher else [])], given)
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)  # the step has its own, which the tests' process must not keep
         return [outdir / "trials" / trial["trial_id"] for trial in trials]
 
-    def evaluate(self, trial: Path | None, outdir: Path, *, dataset: Path | None = None, store: Path | None = None, **evaluation: Any) -> Path:
+    def evaluate(
+        self, trial: Path | None, outdir: Path, *, dataset: Path | None = None, store: Path | None = None, answers: Any = None, **evaluation: Any
+    ) -> Path:
         """Evaluate a trial, or the base model; returns the directory of results."""
         outdir.mkdir(parents=True, exist_ok=True)
         name = trial.name if trial else "base-tiny"
         compute = {"dtype": "float32", "checkpoint_dir": str(store) if store else None}
         given = SETTINGS | {"id": name, "compute": compute, "evaluation": {"bootstrap_resamples": 100, "max_new_tokens": 12, **evaluation}}
+        given["answers"] = answers or {}
         args = ["--model", self.model, *(["--trial", trial] if trial else []), "--dataset", dataset or self.dataset, "--outdir", outdir]
         run_step("evaluate_model", args, given)
         return outdir / name

@@ -32,6 +32,12 @@ NAMES = {
     "logging_steps": "logging_steps",
     "default_system_message": "system_prompt",
     "eval_max_new_tokens": "max_new_tokens",
+    "orpo_alpha": "beta",
+    "rl_beta": "beta",
+    "trl.beta": "beta",
+    "trl.num_generations": "num_generations",
+    "trl.max_completion_length": "max_completion_length",
+    "trl.temperature": "temperature",
 }
 DEFAULTS = {"output_dir": "./model-out", "sequence_len": 512, "micro_batch_size": 1, "num_epochs": 1.0, "warmup_ratio": 0.03}
 LOADERS = ("json", "csv", "parquet", "text")  # in place of a path: how data_files are read
@@ -41,28 +47,46 @@ INSTRUCTIONS = {"field_system": "system", "field_instruction": "instruction", "f
 
 
 def convert(config: Mapping[str, Any]) -> Conversion:
-    conversion = Conversion("axolotl", config, DEFAULTS)
+    conversion = Conversion("axolotl", _flat(config), DEFAULTS)
     _data(conversion)
     conversion.model("base_model", ("revision_of_model", "model_revision"))
     _whole_batch(conversion)
     conversion.rename(NAMES)
     if conversion.values.get("packing"):
         conversion.remark(APPROXIMATED, "sample_packing", "micro_batch_size counts packed rows there and examples here: more and smaller optimiser steps")
-    shared.warmup(conversion)
-    shared.precision(conversion)
-    shared.optimizer(conversion, "optimizer")
-    shared.steps(conversion, "eval_steps")
-    shared.steps(conversion, "save_steps")
-    shared.validation(conversion, "val_set_size")
-    shared.trust_remote_code(conversion)
+    shared.training(conversion, optimizer="optimizer", validation="val_set_size")
+    _trackers(conversion)
     conversion.same("train_on_inputs", False, "only answers count in the loss")
     conversion.same("shuffle_merged_datasets", True, "examples are shuffled")
     _chat_template(conversion)
-    if rl := conversion.take("rl"):
-        shared.stage(conversion, "rl", str(rl))
+    _stage(conversion)
     _technique(conversion)
     conversion.finish()
     return conversion
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings under trl as trl.beta and so on."""
+    block = config.get("trl")
+    return {**config, "trl": None, **{f"trl.{name}": value for name, value in block.items()}} if isinstance(block, dict) else dict(config)
+
+
+def _stage(conversion: Conversion) -> None:
+    if (rl := conversion.take("rl")) is not None:
+        shared.stage(conversion, "rl", str(rl))
+    if conversion.take("reward_model"):
+        shared.stage(conversion, "reward_model", "reward")
+
+
+def _trackers(conversion: Conversion) -> None:
+    """Weights & Biases also where only its project is named."""
+    keys = {"mlflow": "use_mlflow", "wandb": "use_wandb" if "use_wandb" in conversion.given else "wandb_project"}
+    asked = {name: key for name, key in keys.items() if conversion.given.get(key)}
+    for key in ("use_mlflow", "use_wandb"):
+        conversion.take(key)
+    if asked:
+        conversion.set("report_to", list(asked), next(iter(asked.values())))
+        conversion.origins["report_to"] = ", ".join(asked.values())
 
 
 def _whole_batch(conversion: Conversion) -> None:
@@ -84,16 +108,16 @@ def _chat_template(conversion: Conversion) -> None:
 
 def _technique(conversion: Conversion) -> None:
     shared.target_modules(conversion, "lora_target_modules", all_linear="lora_target_linear")
-    adapter, four_bit, eight_bit = (conversion.take(key) for key in ("adapter", "load_in_4bit", "load_in_8bit"))
-    wanted = [("qlora", "adapter")] if adapter == "qlora" or four_bit else []
+    adapter = conversion.take("adapter")
+    wanted = [("qlora", "adapter")] if adapter == "qlora" else []
+    for key, bits in (("load_in_4bit", 4), ("load_in_8bit", 8)):
+        wanted += shared.quantised(conversion, key, bits) if conversion.take(key) else []
     asked = {"dora": "peft_use_dora", "rslora": "peft_use_rslora"}
     wanted += [(name, key) for name, key in asked.items() if conversion.take(key)]
     wanted += [("loraplus", "loraplus_lr_ratio")] if "loraplus_lr_ratio" in conversion.given else []
     start = conversion.take("peft_init_lora_weights")
     wanted += [(start.partition("_")[0], "peft_init_lora_weights")] if isinstance(start, str) else []
     wanted += [(str(adapter), "adapter")] if adapter not in (None, "lora", "qlora") else []
-    if eight_bit:
-        conversion.remark(APPROXIMATED, "load_in_8bit", "frozen weights stay in the model's own precision: twice the memory; qlora takes half of it")
     conversion.technique([*wanted, ("lora", "adapter")] if adapter else [("full", "adapter")])
 
 

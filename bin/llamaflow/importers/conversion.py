@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llamaflow.params import GROUP_OF, GROUPS, describe
-from llamaflow.trials import NOT_FOR_ALL, TECHNIQUES
+from llamaflow.params import GROUP_OF, GROUPS
+from llamaflow.trials import NOT_FOR_ALL, STAGES, TECHNIQUES
+from llamaflow.validation import describe
 
 APPROXIMATED, NO_COUNTERPART, SAME, NOT_NEEDED = "approximated", "no counterpart", "the same here", "not needed here"
 LONGEST_SHOWN = 60  # characters of a value
@@ -44,9 +45,16 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         NO_COUNTERPART,
-        "every trial writes history.jsonl, and the report draws it",
-        r"(use_)?(wandb|mlflow|comet|swanlab)(_.*)? report_to run_name use_tensorboard plot_loss logging_(dir|strategy)",
+        "addresses, projects and keys come from the tools' own variables, such as WANDB_PROJECT: see docs/usage.md, 'Following a training'",
+        r"(wandb|mlflow)_.*",
     ),
+    (NO_COUNTERPART, "a training is followed with TensorBoard, mlflow and wandb", r"(use_)?(comet|swanlab|trackio)(_.*)?"),
+    (
+        NOT_NEEDED,
+        "every trial is written for TensorBoard under its name, and drawn in the report",
+        r"run_name use_tensorboard plot_loss logging_(dir|strategy)",
+    ),
+    (NO_COUNTERPART, "rewards are no functions here: choose reward_metrics, such as exact_match or json_schema", r"trl\.reward_.*"),
     (NO_COUNTERPART, "the release is a directory; nothing is sent to the Hub", r"hub_.* push_to_hub.* push_dataset_to_hub hf_hub_token"),
     (
         NO_COUNTERPART,
@@ -56,6 +64,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (NO_COUNTERPART, "AdamW has PyTorch's betas and epsilon", r"adam_.* optim_args"),
     (NO_COUNTERPART, "the tokenizer stays as the model has it", r"special_tokens tokens added_tokens_overrides eot_tokens add_\w*tokens resize_\w+"),
     (NO_COUNTERPART, "how long a trial trains is said in num_train_epochs", "max_steps"),
+    (NO_COUNTERPART, "with from_scratch the tokenizer is trained anew too: see assets/recipes/from_scratch.yaml", "train_from_scratch reinit_weights"),
     (NO_COUNTERPART, "training starts from the base model: merge the earlier adapter into it first", "lora_model_dir adapter_name_or_path"),
 )
 
@@ -123,21 +132,22 @@ class Conversion:
         self.set("models", f"{name}@{revision}" if revision else name, key)
 
     def technique(self, wanted: list[tuple[str, str]]) -> None:
-        """Take the first technique of (name, key that asks for it) that there is; they are not combined."""
-        chosen, source = next((name, key) for name, key in wanted if name in TECHNIQUES)
+        """Take the first technique of (name, key that asks for it) that there is for the stage; they are not combined."""
+        stage = self.values.get("stage", "sft")
+        fitting = {name for name, traits in TECHNIQUES.items() if stage == "sft" or traits.all_stages}
+        chosen, source = next((name, key) for name, key in wanted if name in fitting)
         self.set("techniques", chosen, source)
         for name, key in wanted:
-            if name not in TECHNIQUES:
-                self.remark(APPROXIMATED, key, f"there is no {name}: {chosen} is trained")
+            if name not in fitting:
+                self.remark(APPROXIMATED, key, f"there is no {name} for {stage}: {chosen} is trained")
             elif name not in (chosen, "lora"):
                 self.remark(NO_COUNTERPART, key, f"{name} cannot be combined with {chosen}, which is trained")
         traits = TECHNIQUES[chosen]
-        for name in [
-            name for name in self.values if (name in NOT_FOR_ALL and name not in traits.own) or (name == "target_modules" and traits.trains != "layers")
-        ]:
+        used = {*traits.own, *STAGES[stage].own, *(["target_modules"] if traits.trains == "layers" else [])}
+        for name in [name for name in self.values if name in {*NOT_FOR_ALL, "target_modules"} - used]:
             del self.values[name]
             if (key := self.origins.pop(name)) in self.given:
-                self.remark(NOT_NEEDED, key, f"{chosen} does not use it")
+                self.remark(NOT_NEEDED, key, f"{stage} with {chosen} does not use it")
 
     def finish(self) -> None:
         """Say of every key that is left why it has no counterpart."""

@@ -12,8 +12,8 @@ from llamaflow.errors import UsageError
 from llamaflow.importers import shared
 from llamaflow.importers.conversion import APPROXIMATED, NO_COUNTERPART, SAME, Conversion
 from llamaflow.importers.data import add_sources, local_files, on_the_hub
-from llamaflow.params import nearest
 from llamaflow.trials import TECHNIQUES
+from llamaflow.validation import nearest
 
 NAMES = {
     "output_dir": "outdir",
@@ -35,6 +35,7 @@ NAMES = {
     "logging_steps": "logging_steps",
     "default_system": "system_prompt",
     "max_new_tokens": "max_new_tokens",
+    "pref_beta": "beta",
 }
 DEFAULTS = {
     "output_dir": "trainer_output",
@@ -62,13 +63,8 @@ def convert(config: Mapping[str, Any], folder: Path) -> Conversion:
     _data(conversion, folder)
     conversion.model("model_name_or_path", ("model_revision",))
     conversion.rename(NAMES)
-    shared.warmup(conversion)
-    shared.precision(conversion)
-    shared.optimizer(conversion, "optim")
-    shared.steps(conversion, "eval_steps")
-    shared.steps(conversion, "save_steps")
-    shared.validation(conversion, "val_size")
-    shared.trust_remote_code(conversion)
+    shared.training(conversion, optimizer="optim", validation="val_size")
+    _trackers(conversion)
     shared.chat_template(conversion, "template")
     _packing(conversion)
     conversion.same("do_train", True, "a run trains")
@@ -76,9 +72,31 @@ def convert(config: Mapping[str, Any], folder: Path) -> Conversion:
     conversion.same("mask_history", False, "all answers of a conversation count in the loss")
     conversion.same("mix_strategy", "concat", "data sets are put together")
     conversion.same("freeze_trainable_modules", "all", "whole layers are trained")
+    _stage(conversion)
     _technique(conversion)
     conversion.finish()
     return conversion
+
+
+def _trackers(conversion: Conversion) -> None:
+    given = conversion.take("report_to") or []
+    names = [str(name) for name in (given if isinstance(given, list) else [given])]
+    if known := [name for name in names if name in ("mlflow", "wandb")]:
+        conversion.set("report_to", known, "report_to")
+    if names and set(names) <= {"none", "tensorboard"}:
+        conversion.remark(SAME, "report_to", "what TensorBoard shows is written in any case")
+    elif set(names) - {*known, "none", "tensorboard"}:
+        conversion.remark(NO_COUNTERPART, "report_to", "a training is followed with TensorBoard, mlflow and wandb")
+
+
+def _stage(conversion: Conversion) -> None:
+    """orpo is a loss of the stage dpo there, and a stage here."""
+    stage = conversion.take("stage")
+    if stage == "dpo" and conversion.left.get("pref_loss") == "orpo":
+        shared.stage(conversion, "pref_loss", conversion.take("pref_loss"))
+    elif stage:
+        shared.stage(conversion, "stage", str(stage))
+    conversion.same("pref_loss", "sigmoid", "the loss of dpo")
 
 
 def _packing(conversion: Conversion) -> None:
@@ -93,20 +111,14 @@ def _packing(conversion: Conversion) -> None:
 
 def _technique(conversion: Conversion) -> None:
     shared.target_modules(conversion, "lora_target")
-    stage, kind, bits = conversion.take("stage"), str(conversion.take("finetuning_type")), conversion.take("quantization_bit")
-    if stage in ("sft", "pt"):
-        conversion.remark(SAME, "stage", "conversations are learnt from, texts are continued")
-    elif stage:
-        shared.stage(conversion, "stage", str(stage))
-    wanted = [("qlora", "quantization_bit")] if bits == 4 else []
+    kind, bits = str(conversion.take("finetuning_type")), conversion.take("quantization_bit")
+    wanted = shared.quantised(conversion, "quantization_bit", bits) if bits else []
     asked = {"dora": "use_dora", "rslora": "use_rslora", "pissa": "pissa_init"}
     wanted += [(name, key) for name, key in asked.items() if conversion.take(key)]
     wanted += [("loraplus", "loraplus_lr_ratio")] if "loraplus_lr_ratio" in conversion.given else []
-    if bits and bits != 4:
-        conversion.remark(APPROXIMATED, "quantization_bit", "frozen weights stay in the model's own precision; qlora has them in 4 bits")
     for key, value in (("quantization_method", "bitsandbytes"), ("quantization_type", "nf4")):
-        conversion.same(key, value, "4 bits are bitsandbytes' nf4")
-    conversion.technique([(kind, "finetuning_type")] if kind != "lora" and kind in TECHNIQUES else [*wanted, (kind, "finetuning_type"), ("lora", "")])
+        conversion.same(key, value, "weights are quantised by bitsandbytes, 4 bits as nf4")
+    conversion.technique([*(wanted if kind == "lora" or kind not in TECHNIQUES else []), (kind, "finetuning_type"), ("lora", "")])
 
 
 def _data(conversion: Conversion, folder: Path) -> None:
@@ -159,7 +171,7 @@ def _dataset(conversion: Conversion, name: str, entry: dict[str, Any], folder: P
 
 def _columns(conversion: Conversion, name: str, formatting: str, theirs: dict[str, Any], tags: dict[str, Any]) -> None:
     """Say what has to be renamed, so that the columns are understood."""
-    ours = COLUMNS.get(formatting, {}) | {"history": "history", "system": "system", "chosen": "chosen", "rejected": "rejected"}
+    ours = COLUMNS.get(formatting, {}) | {"history": "history", "system": "system", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
     if set(theirs) == {"prompt"}:
         ours = {"prompt": "text"}  # to be continued
     elif "chosen" in theirs:

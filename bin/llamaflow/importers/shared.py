@@ -8,9 +8,21 @@ from typing import Any
 from llamaflow.importers.conversion import APPROXIMATED, NO_COUNTERPART, SAME, Conversion
 
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
+STAGES = {"pt": "sft", "rm": "reward"} | {name: name for name in ("sft", "dpo", "orpo", "kto", "reward", "grpo")}
 
 
-def warmup(conversion: Conversion) -> None:
+def training(conversion: Conversion, optimizer: str, validation: str) -> None:
+    """What both say in the same words, but for the keys of the optimiser and of the share for validation."""
+    _warmup(conversion)
+    _precision(conversion)
+    _optimizer(conversion, optimizer)
+    for key in ("eval_steps", "save_steps"):
+        _steps(conversion, key)
+    _validation(conversion, validation)
+    _trust_remote_code(conversion)
+
+
+def _warmup(conversion: Conversion) -> None:
     """Our warmup_steps is a number of steps or, below 1, their share: both keys in one."""
     steps, ratio = conversion.take("warmup_steps"), conversion.take("warmup_ratio")
     if steps is not None and (steps or not ratio):
@@ -19,7 +31,7 @@ def warmup(conversion: Conversion) -> None:
         conversion.set("warmup_steps", 0.999 if _number(ratio) >= 1 else ratio, "warmup_ratio")  # 1 would be one step
 
 
-def precision(conversion: Conversion) -> None:
+def _precision(conversion: Conversion) -> None:
     bfloat, half = ("bf16", "bfloat16", "pure_bf16"), ("fp16", "float16")
     given = {key: conversion.left.pop(key) for key in (*bfloat, *half, "float32") if key in conversion.left}
     on = next((key for key, value in given.items() if value), None)
@@ -31,7 +43,7 @@ def precision(conversion: Conversion) -> None:
         conversion.set("dtype", "float32", on or next(iter(given)))
 
 
-def optimizer(conversion: Conversion, key: str) -> None:
+def _optimizer(conversion: Conversion, key: str) -> None:
     name = conversion.take(key)
     if name in ADAMW:
         conversion.remark(SAME, key, "AdamW")
@@ -41,7 +53,7 @@ def optimizer(conversion: Conversion, key: str) -> None:
         conversion.remark(NO_COUNTERPART, key, "AdamW is used")
 
 
-def steps(conversion: Conversion, key: str) -> None:
+def _steps(conversion: Conversion, key: str) -> None:
     """eval_steps and save_steps, which may be shares of all steps in transformers."""
     value = conversion.take(key)
     if value is not None and _number(value) < 1:
@@ -62,7 +74,7 @@ def target_modules(conversion: Conversion, key: str, all_linear: str | None = No
         conversion.set("target_modules", "all-linear" if names in (["all"], ["all-linear"]) else ",".join(str(name).strip() for name in names), key)
 
 
-def validation(conversion: Conversion, key: str) -> None:
+def _validation(conversion: Conversion, key: str) -> None:
     """The share for validation. A test split is kept in any case, which the other tools do not do."""
     share = _number(conversion.take(key) or 0)
     if 0 < share < 1:
@@ -78,7 +90,7 @@ def chat_template(conversion: Conversion, key: str) -> None:
         conversion.remark(SAME if name == "tokenizer_default" else APPROXIMATED, key, text)
 
 
-def trust_remote_code(conversion: Conversion) -> None:
+def _trust_remote_code(conversion: Conversion) -> None:
     if conversion.take("trust_remote_code"):
         conversion.remark(
             NO_COUNTERPART, "trust_remote_code", "left off: it runs Python code that comes with a model; switch it on for one whose code you have read"
@@ -93,7 +105,16 @@ def columns(conversion: Conversion, key: str, renames: dict[str, str]) -> None:
 
 
 def stage(conversion: Conversion, key: str, name: str) -> None:
-    conversion.remark(NO_COUNTERPART, key, f"{name} is not trained: answers, or the chosen one of two, are learnt as they are")
+    if name in STAGES:
+        conversion.set("stage", STAGES[name], key)
+    else:
+        conversion.remark(NO_COUNTERPART, key, f"there is no {name}: without a stage, answers are learnt as they are, and of two the chosen one")
+
+
+def quantised(conversion: Conversion, key: str, bits: Any) -> list[tuple[str, str]]:
+    """Of a quantised base, the technique that is wanted, and the key that asks for it."""
+    conversion.set("quantization_bit", bits, key)
+    return [("qlora", key)]
 
 
 def _number(value: Any) -> float:

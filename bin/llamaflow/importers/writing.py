@@ -40,7 +40,7 @@ def scalar(value: Any) -> str:
     text = yaml.safe_dump(plain, allow_unicode=True, **options)
     if yaml.safe_load(text) != plain:  # PyYAML writes the control character U+0085 as it is, and reads it as an end of line
         text = yaml.safe_dump(plain, **options)
-    return str(text).removesuffix("...\n").strip()
+    return str(text).removesuffix("...\n").strip("\n")
 
 
 def _short(value: Any) -> Any:

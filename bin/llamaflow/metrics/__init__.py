@@ -7,17 +7,21 @@ sacrebleu gives as 0 to 100, are divided by 100. Any other evaluate module can b
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llamaflow.errors import UsageError
-from llamaflow.params import nearest
+from llamaflow.params import Answers
 from llamaflow.records import fold
+from llamaflow.validation import NEEDED, nearest
 
-OURS = ("rouge_l", "chrf", "bleu", "exact_match")
+OURS = ("rouge_l", "chrf", "bleu", "exact_match", *NEEDED)
 CLOSING = ".,;:!?。 "  # what NFKC leaves of them
 
 
@@ -31,27 +35,29 @@ def column_of(name: str) -> str:
     return Path(name).stem
 
 
-def row_scores(name: str, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
+def row_scores(name: str, predictions: Sequence[str], references: Sequence[str], answers: Answers | None = None) -> list[float]:
     """Score each prediction against its reference, with ours by name or any evaluate module by id or path.
 
     Modules that only give one number for all rows are computed row by row. Raises UsageError if the module cannot be loaded,
-    needs other inputs, or returns no number.
+    needs other inputs (of ours, pattern and json_schema need their parameter in `answers`), or returns no number.
     """
     if not predictions:
         return []
-    with tempfile.TemporaryDirectory(prefix="llamaflow_metric_") as cache:
-        module = _load(name, cache)
-        try:
-            result = module.compute(predictions=list(predictions), references=list(references))
-            key, value = _pick(result, column_of(name), len(predictions))
-            if isinstance(value, list):
-                return value
-            rows = zip(predictions, references, strict=True)
-            return [float(module.compute(predictions=[prediction], references=[reference])[key]) for prediction, reference in rows]
-        except (ValueError, TypeError, KeyError, LookupError) as error:
-            raise UsageError(
-                f"--metrics: {name} does not work on pairs of texts (one prediction, one reference): {error}. Name another measure; ours are {', '.join(OURS)}."
-            ) from error
+    module, needed = _load(name), NEEDED.get(name)
+    given = {needed: getattr(answers, needed, None)} if needed else {}
+    if needed and given[needed] is None:
+        raise UsageError(f"the measure {name} needs --{needed}")
+    try:
+        result = module.compute(predictions=list(predictions), references=list(references), **given)
+        key, value = _pick(result, column_of(name), len(predictions))
+        if isinstance(value, list):
+            return value
+        rows = zip(predictions, references, strict=True)
+        return [float(module.compute(predictions=[prediction], references=[reference])[key]) for prediction, reference in rows]
+    except (ValueError, TypeError, KeyError, LookupError) as error:
+        raise UsageError(
+            f"the measure {name} does not work on pairs of texts (one prediction, one reference): {error}. Name another one; ours are {', '.join(OURS)}."
+        ) from error
 
 
 def _pick(result: Mapping[str, Any], name: str, rows: int) -> tuple[str, list[float] | float]:
@@ -66,18 +72,22 @@ def _pick(result: Mapping[str, Any], name: str, rows: int) -> tuple[str, list[fl
     raise LookupError(f"its result holds no number a row (it has {', '.join(map(str, result)) or 'nothing'})")
 
 
-def _load(name: str, cache: str) -> Any:
+@functools.cache
+def _load(name: str) -> Any:
+    """The module, loaded once in a process: grpo scores every step's answers with it."""
     _keep_off_an_unwritable_home()
     import evaluate
     from evaluate.loading import import_main_class
 
+    cache = tempfile.mkdtemp(prefix="llamaflow_metric_")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
     if name in OURS:  # imported in place: no copy in a shared cache that several tasks write at once
         return import_main_class(f"llamaflow.metrics.{name}")(cache_dir=cache, keep_in_memory=True)
     try:
         return evaluate.load(name, cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # a user's module may raise anything while it is imported
         raise UsageError(
-            f"--metrics: {name!r} cannot be loaded{nearest(name, OURS)}: {error}\n"
+            f"the measure {name!r} cannot be loaded{nearest(name, OURS)}: {error}\n"
             f"Ours are {', '.join(OURS)}; any other is the id or the path of a Hugging Face evaluate module (ids need the hub, or a filled cache)."
         ) from error
 

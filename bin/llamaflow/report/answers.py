@@ -43,6 +43,7 @@ def _pairs(results: Results) -> tuple[list[dict[str, Any]], str]:
         return [], ""
     ours, theirs = tuned.predictions(), {row["record_id"]: row for row in base.predictions().to_pylist()}
     scored = [column.removeprefix("score_") for column in ours.column_names if column.startswith("score_")]
+    scored = [metric for metric in scored if metric != "preference_accuracy"]  # it is no score of the answer that was written
     metric = results.metric if results.metric in scored else next(iter(scored), "")
     if not metric:
         return [], ""

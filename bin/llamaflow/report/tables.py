@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llamaflow.report import Results, meaning_of, safe, section, setting, span, title_of
+from llamaflow.report import DASH, Results, meaning_of, safe, section, setting, span, title_of
 from llamaflow.report.intervals import enclosed
 from llamaflow.stats import higher_is_better
 
@@ -60,7 +60,7 @@ def _leaderboard_row(results: Results, row: dict[str, Any], varied: list[str]) -
         "luck": gain and gain["p_holm"],
         "technique": row["technique"] and safe(row["technique"]),
     }
-    cells |= {f"metric_{name}": estimate["value"] for name, estimate in row["metrics"].items()}
+    cells |= {f"metric_{name}": row["metrics"][name]["value"] if name in row["metrics"] else DASH for name in results.metrics if row["metrics"]}
     cells |= {f"setting_{name}": safe(setting(row["hyperparameters"][name])) for name in varied if name in row["hyperparameters"]}
     return {name: cell for name, cell in cells.items() if cell is not None}
 

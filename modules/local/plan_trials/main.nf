@@ -8,6 +8,7 @@ process PLAN_TRIALS {
     input:
     path dataset
     path models, stageAs: 'models/?/*'
+    path teacher, stageAs: 'teacher/*'
     path trials, stageAs: 'trials/*'
     stdin
 
@@ -21,11 +22,11 @@ process PLAN_TRIALS {
     script:
     def args = task.ext.args ?: ''
     """
-    plan_trials.py --dataset ${dataset} --models ${models} ${trials ? '--trials trials/*' : ''} ${args}
+    plan_trials.py --dataset ${dataset} --models ${models} ${teacher ? '--teacher teacher/*' : ''} ${trials ? '--trials trials/*' : ''} ${args}
     """
 
     stub:
     """
-    plan_trials.py --dataset ${dataset} --models ${models} ${trials ? '--trials trials/*' : ''}
+    plan_trials.py --dataset ${dataset} --models ${models} ${teacher ? '--teacher teacher/*' : ''} ${trials ? '--trials trials/*' : ''}
     """
 }

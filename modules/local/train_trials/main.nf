@@ -7,6 +7,8 @@ process TRAIN_TRIALS {
 
     input:
     tuple val(meta), path(model), path(tokens), '-'
+    path dataset
+    path teacher, stageAs: 'teacher/*'
 
     output:
     tuple val(meta), path('trials/*'), emit: trials
@@ -15,11 +17,12 @@ process TRAIN_TRIALS {
     tuple val("${task.process}"), val('torch'), eval('package_version.py torch'), topic: versions
     tuple val("${task.process}"), val('transformers'), eval('package_version.py transformers'), topic: versions
     tuple val("${task.process}"), val('peft'), eval('package_version.py peft'), topic: versions
+    tuple val("${task.process}"), val('trl'), eval('package_version.py trl'), topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    train_trials.py --model ${model} --tokens ${tokens} ${args}
+    train_trials.py --model ${model} --tokens ${tokens} --dataset ${dataset} ${teacher ? '--teacher teacher/*' : ''} ${args}
     """
 
     stub:

@@ -24,7 +24,7 @@ workflow INITIALISE {
 
     settings = ch_checked.map { checked -> checked.settings }
     sources  = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
-    models   = ch_checked.flatMap { checked -> modelsOf(checked.models) }
+    models   = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
     trials   = channel.value(params.trials ? file(params.trials) : [])
 
     // bare names: Nextflow 25.04's strict parser loses what is assigned here
@@ -130,9 +130,9 @@ def located(path, base) {
     return beside != null && beside.exists() ? beside : file(path)
 }
 
-def modelsOf(models) {
+def modelsOf(models, role) {
     def items = models.collect { reference ->
-        [[id: reference.id], reference.kind == 'path' ? file(reference.source.replaceFirst('^~', System.getProperty('user.home'))) : [], reference]
+        [[id: reference.id, role: role], reference.kind == 'path' ? file(reference.source.replaceFirst('^~', System.getProperty('user.home'))) : [], reference]
     }
     refuseMissing(items.findAll { _meta, local, _reference -> local && !local.exists() }.collect { meta, local, _reference -> "model ${meta.id}: ${local}" })
     return items

@@ -127,3 +127,24 @@ def test_an_accidental_grid(refused: Callable[..., str]) -> None:
 
 def test_a_missing_input(refused: Callable[..., str]) -> None:
     assert refused(input=None).startswith("error: 1 of the parameters cannot be used:\n  --input: is required\n")
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ('{"type"', "--answer_schema is not JSON: Expecting ':' delimiter"),
+        ("[1]", "--answer_schema is no JSON Schema: that is an object"),
+        ('{"$schema": 5}', "--answer_schema is no JSON Schema: that is an object"),
+        ('{"properties": {"floor": {"type": "number!"}}}', "--answer_schema is no JSON Schema: at $.properties.floor.type, 'number!' is not valid"),
+        ('{"items": {"$ref": "#/$defs/room"}}', "--answer_schema refers to #/$defs/room, which it does not hold"),
+        ('{"$ref": "https://example.org/room.json"}', "--answer_schema refers to https://example.org/room.json, which it does not hold: nothing is fetched"),
+    ],
+)
+def test_a_faulty_json_schema_is_refused(refused: Callable[..., str], schema: str, fault: str) -> None:
+    assert fault in refused(answer_schema=schema)
+
+
+def test_json_schemas_of_several_drafts(check: Check) -> None:
+    for schema in ("true", '{"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"enum": [{"$ref": "any"}]}}}'):
+        assert check(answer_schema=schema)["settings"]["evaluate_model"]["answers"]["answer_schema"] == schema
+    check(answer_schema='{"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}, "$ref": "#/definitions/a"}')

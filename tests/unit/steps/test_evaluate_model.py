@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from head_trials import LABELS, head_trial, labelled, plain, preference, read_alone
 from record_files import chat, rows, write_records
 from tiny import Lab, json_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -165,8 +166,8 @@ def test_texts_have_a_likelihood_and_no_scores(lab: Lab, tmp_path: Path) -> None
 
 
 def test_labels_are_classified(lab: Lab, tmp_path: Path) -> None:
-    labelled = dataset_of(tmp_path / "labelled", [chat(f"{word}?", label, label=label) for word, label in (("Good", "yes"), ("Bad", "no"))])
-    assert {"accuracy", "macro_f1"} <= set(json_of(lab.evaluate(None, tmp_path, dataset=labelled) / "metrics.json")["metrics"])
+    dataset = dataset_of(tmp_path / "labelled", [chat(f"{word}?", label, label=label) for word, label in (("Good", "yes"), ("Bad", "no"))])
+    assert {"accuracy", "macro_f1"} <= set(json_of(lab.evaluate(None, tmp_path, dataset=dataset) / "metrics.json")["metrics"])
 
 
 def test_a_limit_gives_all_models_the_same_rows(lab: Lab, trained: Path, tmp_path: Path) -> None:
@@ -227,3 +228,82 @@ def test_base_models_are_not_kept(kept: Kept, tmp_path: Path) -> None:
     assert not kept.reused(None)
     assert not kept.reused(None)
     assert not (tmp_path / "store").exists()
+
+
+def mean_likelihood(lab: Lab, prompt: list[dict[str, str]], answer: list[dict[str, str]]) -> float:
+    """Of the answer's tokens, the mark after it included, by the plain model."""
+    tokenizer, model = AutoTokenizer.from_pretrained(lab.model), AutoModelForCausalLM.from_pretrained(lab.model).eval()
+    text = tokenizer.apply_chat_template([*prompt, *answer], tokenize=False).rstrip()
+    whole, before = (
+        tokenizer(part, add_special_tokens=False)["input_ids"]
+        for part in (text, tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
+    )
+    with torch.no_grad():
+        likelihoods = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+    return sum(float(likelihoods[at - 1, whole[at]]) for at in range(len(before), len(whole))) / (len(whole) - len(before))
+
+
+def test_preferences_by_hand(lab: Lab, tmp_path: Path) -> None:
+    """The mean over the answer's own tokens: neither a long answer nor the turns before it decide."""
+    prompts = [("Which floor?",), ("Which floor?", "Zzz qqq xxx.", "Room atlas 3."), ("And then, after the long way round?",)]
+    answers = [("On floor 1.", "Somewhere else, as you will certainly see when you arrive."), ("Up there.", "It is on floor 2, I think.")]
+    pairs = [preference(*pair, *prompt) for prompt in prompts for one in answers for pair in (one, one[::-1])]
+    evaluation = lab.evaluate(None, tmp_path, dataset=dataset_of(tmp_path / "pairs", [*pairs, chat("Q?", "A.")]), eval_batch_size=5)
+    found = predictions(evaluation)
+    records = rows(tmp_path / "pairs/test.parquet")
+    for record in records[:-1]:
+        chosen, rejected = (mean_likelihood(lab, record["prompt"], record[name]) for name in ("chosen", "rejected"))
+        assert found[record["id"]]["score_preference_accuracy"] == float(chosen > rejected)
+    assert found[records[-1]["id"]]["score_preference_accuracy"] is None
+    measured = json_of(evaluation / "metrics.json")["metrics"]
+    assert (measured["preference_accuracy"]["value"], measured["preference_accuracy"]["n"]) == (0.5, 12), "each pair stands there both ways round"
+    assert {"perplexity", "rouge_l"} < set(measured)
+
+
+def test_an_answer_beyond_the_context_has_no_preference(lab: Lab, tmp_path: Path) -> None:
+    long = dataset_of(tmp_path / "long", [preference("A.", "B.", "word " * 400), preference("A.", "B.")])
+    assert json_of(lab.evaluate(None, tmp_path, dataset=long, max_new_tokens=1) / "metrics.json")["metrics"]["preference_accuracy"]["n"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
+@pytest.mark.parametrize("technique", ["lora", "full"])
+def test_labels_chosen_by_a_head(lab: Lab, tmp_path: Path, technique: str) -> None:
+    trial, dataset = head_trial(lab, tmp_path, technique=technique), dataset_of(tmp_path / "labelled", labelled())
+    evaluation = lab.evaluate(trial, tmp_path / "out", dataset=dataset, eval_batch_size=5)
+    model, tokenizer = plain(lab, trial, 3)
+    found, hits = predictions(evaluation), 0
+    for record in rows(dataset / "test.parquet"):
+        expected = LABELS[int(read_alone(model, tokenizer, record["messages"][:-1], answer_next=True).argmax())]
+        assert found[record["id"]]["prediction"] == expected
+        assert (found[record["id"]]["nll"], found[record["id"]]["tokens"]) == (None, None)
+        hits += expected == record["label"]
+    measured = json_of(evaluation / "metrics.json")["metrics"]
+    assert set(measured) == {"accuracy", "macro_f1", "rouge_l", "chrf", "bleu", "exact_match"}
+    assert measured["accuracy"]["value"] == measured["exact_match"]["value"] == pytest.approx(hits / 12)
+    assert len({row["prediction"] for row in found.values()}) > 1, "otherwise nothing is shown"
+    assert set(measured) < set(json_of(lab.evaluate(None, tmp_path, dataset=dataset) / "metrics.json")["metrics"])
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
+def test_a_reward_only_prefers(lab: Lab, tmp_path: Path) -> None:
+    records = [preference(f"On floor {place}.", f"It may be {place % 3}, or more.", f"Where is room {place}?") for place in range(8)]
+    trial, dataset = head_trial(lab, tmp_path, "reward"), dataset_of(tmp_path / "pairs", records)
+    evaluation = lab.evaluate(trial, tmp_path / "out", dataset=dataset, eval_batch_size=5)
+    model, tokenizer = plain(lab, trial, 1)
+    found = predictions(evaluation)
+    for record in rows(dataset / "test.parquet"):
+        chosen, rejected = (float(read_alone(model, tokenizer, [*record["prompt"], *record[name]], answer_next=False)) for name in ("chosen", "rejected"))
+        assert found[record["id"]]["score_preference_accuracy"] == float(chosen > rejected)
+        assert found[record["id"]]["prediction"] is None
+    assert set(json_of(evaluation / "metrics.json")["metrics"]) == {"preference_accuracy"}
+    assert {row["score_preference_accuracy"] for row in found.values()} == {0, 1}, "otherwise nothing is shown"
+
+
+def test_measures_get_the_parameters_that_they_need(lab: Lab, trained: Path, tmp_path: Path) -> None:
+    answers = {"answer_pattern": "^Room", "answer_schema": "true"}
+    evaluation = lab.evaluate(trained, tmp_path, answers=answers, metrics="pattern,json_schema")
+    expected = [row["prediction"].startswith("Room") for row in predictions(evaluation).values()]
+    measured = json_of(evaluation / "metrics.json")["metrics"]
+    assert measured["pattern"]["value"] == pytest.approx(sum(expected) / len(expected))
+    assert any(expected), "otherwise nothing is shown"
+    assert measured["json_schema"]["value"] == 0

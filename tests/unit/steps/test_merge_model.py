@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from head_trials import LABELS, head_trial, labelled, plain, preference, read_alone
 from record_files import write_records
 from tiny import SETTINGS, Lab, json_of, same_weights, weights_of, write_model
 from transformers import AutoTokenizer
 
+from llamaflow.heads import trial_in
 from llamaflow.models import load_model
+from llamaflow.params import Export
 from llamaflow.techniques import load_trained
 from llamaflow.trials import TECHNIQUES
 from merge_model import compare
+from write_model_card import usage
 
 
 class Merge:
@@ -115,6 +119,41 @@ def test_texts_are_compared_by_their_beginnings(merge: Merge, tmp_path: Path) ->
     (tmp_path / "texts").mkdir()
     write_records(tmp_path / "texts/test.parquet", [{"type": "text", "text": "Employees may travel. " * count} for count in range(1, 30)])
     assert merge(merge.trained(), dataset=tmp_path / "texts")["prompts"] == 24
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
+@pytest.mark.parametrize(("stage", "technique"), [("classification", "lora"), ("classification", "full"), ("reward", "lora")])
+def test_a_head_is_merged_and_used_as_its_card_says(merge: Merge, lab: Lab, tmp_path: Path, capsys: Any, stage: str, technique: str) -> None:
+    from transformers import pipeline
+
+    reward, trial, merged = stage == "reward", head_trial(lab, tmp_path / "trials", stage, technique), tmp_path / "merged"
+    (tmp_path / "data").mkdir()
+    records = [preference("Yes.", f"No {place}.", f"Is it {place}?") for place in range(20)] if reward else labelled()
+    write_records(tmp_path / "data/test.parquet", records)
+    parity = merge(trial, dataset=tmp_path / "data")
+    assert (parity["passed"], parity["greedy_agreement"], parity["prompts"]) == (True, 1, 24 if reward else 12)
+    assert parity["relative_difference"] < 1e-3
+    assert parity["logit_spread"] > 0.01
+    assert not [name for name in weights_of(merged) if "lora" in name or "modules_to_save" in name or "lm_head" in name]
+
+    model, tokenizer = plain(lab, trial, 1 if reward else 3)
+    question = {"role": "user", "content": "..."}
+    messages = [question, {"role": "assistant", "content": "..."}] if reward else [question]
+    expected = read_alone(model, tokenizer, messages, answer_next=not reward)
+    facts = {"trial": trial_in(trial), "head": trial_in(trial).head, "model": {"chat_template": True}}
+    code = usage(facts, Export(release_name="it")).split("```python")[1].split("```")[0].replace("path/to/it", str(merged))
+    capsys.readouterr()
+    exec(code)
+    printed = capsys.readouterr().out.strip()
+    if reward:
+        assert float(printed) == pytest.approx(float(expected), rel=1e-4)
+    else:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        (found,) = pipeline("text-classification", model=str(merged))(text)
+        assert printed == found["label"] == LABELS[int(expected.argmax())]
+        assert found["score"] == pytest.approx(float(expected.softmax(0).max()), rel=1e-4)
+    released: Any = AutoTokenizer.from_pretrained(merged)
+    assert (released.truncation_side, released.model_max_length) == ("left", 96), "as the head was trained"
 
 
 def test_comparison() -> None:

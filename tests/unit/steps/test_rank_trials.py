@@ -132,6 +132,32 @@ def test_lower_perplexity_wins(ranking: Ranking) -> None:
     assert (winner["trial_id"], winner["passed"]) == ("better", True)
 
 
+def test_trials_without_perplexity_are_compared_by_what_all_have(ranking: Ranking) -> None:
+    """A reward model beside a model that writes: auto takes the preferences, and what only some have is on the leaderboard too."""
+    liked = [float(place % 3 > 0) for place in range(120)]
+    ranking.base(0.3, scores={"preference_accuracy": [float(place % 2) for place in range(120)], "rouge_l": scores_around(0.3)})
+    ranking.trial("dpo", 0.3, scores={"preference_accuracy": liked, "rouge_l": scores_around(0.4)})
+    ranking.trials.append(write_trial(ranking.folder / "trials", "reward"))
+    ranking.evaluations.append(write_evaluation(ranking.folder / "evaluations", "reward", {"preference_accuracy": [1.0] * 120}, head=True))
+    board, winner = ranking.rank()
+    assert (board["gate_metric"], winner["trial_id"], winner["passed"]) == ("preference_accuracy", "reward", True)
+    assert board["metrics"] == ["perplexity", "preference_accuracy", "rouge_l"]
+    assert winner["gate"]["gain"] == pytest.approx(0.5)
+    assert [row["id"] for row in board["rows"]] == ["reward", "dpo", "tiny-base"]
+    with (ranking.folder / "out/leaderboard.csv").open() as file:
+        assert [bool(row["perplexity"]) for row in csv.DictReader(file)] == [False, True, True]
+
+
+def test_a_measure_that_a_trial_lacks_cannot_decide(ranking: Ranking, capsys: pytest.CaptureFixture[str]) -> None:
+    ranking.base(0.3)
+    ranking.trials.append(write_trial(ranking.folder / "trials", "head"))
+    ranking.evaluations.append(write_evaluation(ranking.folder / "evaluations", "head", {"rouge_l": scores_around(0.4)}, head=True))
+    with pytest.raises(SystemExit):
+        ranking.rank(gate_metric="perplexity")
+    assert "there is no measure 'perplexity' in these evaluations; there are rouge_l." in capsys.readouterr().err
+    assert ranking.rank()[1]["trial_id"] == "head"
+
+
 def test_equal_trials_are_ordered_by_validation_loss(ranking: Ranking) -> None:
     ranking.base(0.3)
     scores = {"rouge_l": scores_around(0.5)}

@@ -134,5 +134,5 @@ def test_a_store_that_cannot_be_written(lab: Lab, careful: dict[str, Any], tmp_p
 
 def test_settings_without_the_usual_groups(lab: Lab, tmp_path: Path, run_step: Any) -> None:
     trials = lab.trials()
-    run_step("train_trials", ["--model", lab.model, "--tokens", lab.tokens, "--outdir", tmp_path], {"trials": trials})
+    run_step("train_trials", ["--model", lab.model, "--tokens", lab.tokens, "--dataset", lab.dataset, "--outdir", tmp_path], {"trials": trials})
     assert SETTINGS["code"] not in (tmp_path / "trials" / trials[0]["trial_id"] / "train_trials.json").read_text()

@@ -106,5 +106,48 @@ def test_the_example_is_python(card: Card) -> None:
         compile(card(model={"chat_template": template}).text.split("```python")[1].split("```")[0], "card", "exec")
 
 
+def as_stage(card: Card, stage: str) -> None:
+    """The card's trial, as another stage would have trained it."""
+    trial = json_of(card.trial / "trial.json")
+    changed = {"hyperparameters": trial["hyperparameters"] | {"stage": stage}, "data": trial["data"] | {"labels": ["no", "yes"]}}
+    (card.trial / "trial.json").write_text(json.dumps(trial | changed))
+
+
+def test_a_classifier_is_used_as_one(card: Card) -> None:
+    as_stage(card, "classification")
+    found = card(release_name="faq-model")
+    assert (found.data.pipeline_tag, found.data.tags) == ("text-classification", ["llamaflow", "lora", "classification"])
+    assert found.data.eval_results[0].task_type == "text-classification"
+    code = found.text.split("```python")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert 'AutoModelForSequenceClassification.from_pretrained("path/to/faq-model")' in code
+    assert "id2label" in code
+    assert "generate(" not in code
+    assert "fine-tuned with lora (classification) by LlamaFlow" in found.text
+    assert "99.75% of labels are the same, and the largest output difference is 1.23% of the outputs' spread" in found.text
+    assert "The base has no such output: it was measured by the answers that it writes." in found.text
+
+
+def test_a_reward_model_is_used_as_one(card: Card) -> None:
+    as_stage(card, "reward")
+    text = card().text
+    code = text.split("```python")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert '{"role": "assistant", "content": "..."}], tokenize=False)' in code
+    assert "print(float(outputs[0]))" in code
+    assert "99.75%" not in text, "rewards have no labels that could agree"
+    assert "answer as the adapter did: the largest output difference is 1.23%" in text
+
+
+def test_what_only_one_of_both_has_is_left_out(card: Card) -> None:
+    board = json_of(card.folder / "leaderboard.json")
+    for row in board["rows"]:
+        del row["metrics"]["perplexity" if row["kind"] == "trial" else "rouge_l"]
+    (card.folder / "leaderboard.json").write_text(json.dumps(board))
+    text = card().text
+    assert "perplexity" not in text
+    assert "| rouge_l | \u2013 | 0." in text
+
+
 def test_odd_names_do_not_break_the_metadata(card: Card) -> None:
     assert card(license="other: see 'LICENSE' # é").data.license == "other: see 'LICENSE' # é"

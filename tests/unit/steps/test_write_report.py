@@ -13,7 +13,7 @@ import pytest
 import yaml
 from grid_results import scores_around, write_evaluation, write_trial
 
-from llamaflow.report import number, safe
+from llamaflow.report import DASH, number, safe
 from llamaflow.report.answers import question_of, shaded
 from llamaflow.report.intervals import axis
 from llamaflow.units import duration
@@ -331,6 +331,52 @@ def test_plan_and_fact(report: Report) -> None:
     assert "it took 81.9k tokens in 32 min for 3.15" in text
     assert "taken from an earlier run (1 of 3 trials)" in text
     report.multiqc()
+
+
+def test_a_grid_of_classifiers(report: Report) -> None:
+    """They choose labels: no perplexity, which only the base has."""
+    label = ["yes", "no", "maybe"] * 20
+    right = [float(place % 4 > 0) for place in range(60)]
+    answers = [truth if hit else "maybe not" for truth, hit in zip(label, right, strict=True)]
+    report.evaluate("tiny-base", 0.3, kind="base", scores={"exact_match": [0.0] * 60}, texts={"label": label, "reference": label})
+    report.train("broken", status="failed", reason="diverged at step 3", loss=None)
+    for name, texts in (
+        ("head-1", {"label": label, "reference": label, "prediction": answers}),
+        ("head-2", {"label": label, "reference": label, "prediction": label[::-1]}),
+    ):
+        report.trials.append(write_trial(report.folder / "trials", name, stage="classification", learning_rate=1e-4 if name == "head-1" else 1e-3))
+        report.evaluate(name, 0.5, scores={"exact_match": right}, texts=texts, head=True)
+    sections = report.write()
+    assert list(sections) == ALL_SECTIONS
+    board = sections["leaderboard"]["data"]
+    assert (board["head-1"]["role"], board["head-1"]["metric_accuracy"], board["head-1"]["metric_perplexity"]) == ("winner", 0.75, DASH)
+    assert board["tiny-base"]["metric_perplexity"] == pytest.approx(7.389, abs=1e-3)
+    assert "metric_perplexity" not in board["broken"]
+    page = report.multiqc()
+    assert "Accuracy, base → tuned" in page
+    assert "NaN" not in json.dumps(sections)
+
+
+def test_a_grid_of_reward_models_shows_no_answers(report: Report) -> None:
+    base = {"preference_accuracy": [float(place % 2) for place in range(60)], "rouge_l": scores_around(0.3, 60)}
+    report.evaluate("tiny-base", 0.3, kind="base", scores=base)
+    for name in ("reward-1", "reward-2"):
+        report.trials.append(write_trial(report.folder / "trials", name, stage="reward", learning_rate=1e-4 if name == "reward-1" else 1e-3))
+        report.evaluate(name, 0.5, scores={"preference_accuracy": [1.0] * 60}, head=True, texts={"prediction": [None] * 60})
+    sections = report.write()
+    assert set(ALL_SECTIONS) - set(sections) == {"answers", "failures"}
+    assert "Preference accuracy" in sections["verdict"]["data"]
+    report.multiqc()
+
+
+def test_answers_are_not_shown_with_a_score_that_is_not_theirs(report: Report) -> None:
+    for name, mean, kind in (("tiny-base", 0.3, "base"), ("dpo", 0.5, "trial")):
+        scores = {"preference_accuracy": [float(mean > 0.4)] * 60, "rouge_l": scores_around(mean, 60)}
+        report.evaluate(name, mean, kind=kind, scores=scores)
+    report.trials.append(write_trial(report.folder / "trials", "dpo", stage="dpo"))
+    answers = report.write()["answers"]
+    assert "chosen by the difference in ROUGE-L" in answers["description"]
+    assert "Preference" not in answers["data"]
 
 
 def test_given_versions_are_passed_on(report: Report, tmp_path: Path) -> None:
