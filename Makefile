@@ -7,13 +7,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export NXF_OFFLINE ?= true
 export HF_HUB_OFFLINE ?= 1
-.PHONY: setup demo test check unit pipeline lint generate requirements clean
+.PHONY: setup demo test check unit slow pipeline lint generate requirements clean
 
 demo: setup
 	nextflow run . -profile demo --outdir results/demo -resume
 	@echo "The report: results/demo/multiqc/multiqc_report.html"
 
-test: check pipeline
+test: check slow pipeline
 
 check: lint unit
 
@@ -28,7 +28,10 @@ lint: setup
 	scripts/lint-pipeline
 
 unit: setup
-	OMP_NUM_THREADS=1 pytest -n 2 tests/unit
+	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" tests/unit
+
+slow: setup
+	OMP_NUM_THREADS=1 pytest -n 2 -m slow tests/unit
 
 pipeline: setup
 	pytest --git-aware tests/pipeline

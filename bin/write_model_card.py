@@ -68,7 +68,10 @@ def introduction(facts: dict[str, Any], settings: Export) -> str:
     trial, model = facts["trial"], facts["model"]
     origin = model["source"] + (f" at revision {model['revision']}" if model["revision"] else "")
     stage = "" if trial.stage == "sft" else f" ({trial.stage})"
-    return f"# {settings.release_name}\n\n{model['id']} ({origin}), fine-tuned with {trial.technique}{stage} by LlamaFlow.\n\n{facts['winner']['reason']}"
+    made = f"{model['id']} ({origin}), fine-tuned with {trial.technique}{stage} by LlamaFlow."
+    if model["kind"] == "scratch":
+        made = f"Trained from scratch{stage} by LlamaFlow, in the architecture of {model['id']} ({origin}), with a tokenizer of its own."
+    return f"# {settings.release_name}\n\n{made}\n\n{facts['winner']['reason']}"
 
 
 def quality(facts: dict[str, Any]) -> str:
@@ -118,6 +121,7 @@ def data(facts: dict[str, Any]) -> str:
 
 
 def limits(facts: dict[str, Any]) -> str:
+    inherited = ["- It inherits the limits and the licence terms of its base model."] if facts["model"]["kind"] != "scratch" else []
     return "\n".join(
         [
             "## Limits",
@@ -125,7 +129,7 @@ def limits(facts: dict[str, Any]) -> str:
             f"- The figures hold for questions like those of the test split ({facts['dataset']['splits']['test']} records), asked in the same form. Other uses were not measured.",
             "- The model can state wrong facts with confidence. Check answers that matter against their source.",
             "- Safety, bias and the presence of personal data in answers were not evaluated.",
-            "- It inherits the limits and the licence terms of its base model.",
+            *inherited,
         ]
     )
 

@@ -59,7 +59,7 @@ class RankAllocation:
         if step <= self.last_change:
             _, kept = self.allocator.update_and_allocate(self, step, force_mask=step == self.last_change)
             self.kept = kept or self.kept
-        else:
+        elif self.kept:  # nothing, if the training has so few steps that it ends before
             self.allocator.mask_using_rank_pattern(self, self.kept)
 
     def tensors(self) -> dict[str, torch.Tensor]:

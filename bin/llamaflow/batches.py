@@ -98,11 +98,11 @@ def families_of(examples: Sequence[Example], *, sharing: bool) -> list[Family]:
 def _common_prefix(examples: Sequence[Example]) -> int:
     """Tokens that all examples begin with; the last of them must not foretell a learnt token, which differs between examples."""
     first = examples[0][0]
-    length = min(min(len(ids), int(labelled.argmax()) if labelled.any() else len(ids)) for ids, labelled in examples) - 1
+    length = max(0, min(min(len(ids), int(labelled.argmax()) if labelled.any() else len(ids)) for ids, labelled in examples) - 1)
     for ids, _ in examples[1:]:
         different = np.flatnonzero(ids[:length] != first[:length])
         length = int(different[0]) if len(different) else length
-    return max(length, 0)
+    return length
 
 
 def row_length(families: Iterable[Family], *, packing: bool) -> int:

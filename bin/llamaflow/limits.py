@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 VALIDATION_EXAMPLES = 256  # the validation loss is measured on the first so many: enough to see its course
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}  # products of matrices are hardly faster with more, and memory grows with it
+TOKENS_AT_ONCE = {"cpu": 480, "cuda": 4096}  # products of matrices are hardly faster with more, and memory grows with it

@@ -105,19 +105,22 @@ class StageTraining:
 
     def run(self) -> Outcome:
         """Train from the last checkpoint, if there is one. Raises TemporaryError on SIGTERM, once the trial is saved."""
-        size, checkpointing = max(1, self.progress.values["per_device_train_batch_size"] // world_size()), False
+        size, checkpointing = self._fitting(self.progress.values["per_device_train_batch_size"] // world_size()), False
         while True:
             try:
                 with quiet_peft():
                     return self._run(size, checkpointing)
             except Exception as error:
-                if not is_out_of_memory(error) or checkpointing:
+                if not is_out_of_memory(error) or checkpointing or world_size() > 1:  # other processes would wait for this one
                     raise
-            del self.trainer  # and the base with it, which may have been trained
-            size, checkpointing = max(1, size // 2), size == 1
-            while self.progress.examples_per_step % size:
-                size -= 1
+            vars(self).pop("trainer", None)  # and the base with it, which may have been trained
+            size, checkpointing = self._fitting(size // 2), size == 1
             say(f"out of memory: goes on with {'activation checkpointing, which is slower' if checkpointing else f'{size} examples at once'}")
+
+    def _fitting(self, size: int) -> int:
+        """The largest number of examples at once, at most so many, that a process's share of a step is a multiple of."""
+        share = self.progress.examples_per_step // world_size()
+        return next(number for number in range(max(1, size), 0, -1) if share % number == 0)
 
     def _run(self, size: int, checkpointing: bool) -> Outcome:
         progress, follower = self.progress, Follower(self.progress, self.keeping)
@@ -132,6 +135,8 @@ class StageTraining:
         self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if world_size() > 1:
             self.weights = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped)  # all processes give their part
+        if not progress.outcome:
+            progress.end_if_done()  # it was saved at its last step
         if not progress.outcome:
             kept = "the next attempt goes on from there" if self.keeping.store.root else "without --checkpoint_dir the next attempt starts anew"
             raise TemporaryError(f"stopped by the system at step {progress.state.step} of {progress.total_steps}; {kept}")

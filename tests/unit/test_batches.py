@@ -69,6 +69,12 @@ def with_prefix(prefix: int, *rests: int, seed: int = 0) -> list[Example]:
     return made
 
 
+def test_texts_that_begin_alike_share_nothing() -> None:
+    """Every token of theirs is learnt, the first ones too."""
+    made = [(ids, np.ones(len(ids), np.bool_)) for ids, _ in with_prefix(20, 5, 9, 30)]
+    assert [(family.prefix, len(family.examples)) for family in families_of(made, sharing=True)] == [(0, 3)]
+
+
 @given(st.integers(0, 40), st.lists(st.integers(2, 30), min_size=2, max_size=12))
 def test_shared_rows_hold_every_label_once(prefix: int, rests: list[int]) -> None:
     made = with_prefix(prefix, *rests)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from record_files import encoded
 from record_files import rows as records_in
-from tiny import ROOT, Lab, run_step
+from tiny import ROOT, Lab, counts, run_step, with_values
 
 import check_params
 from llamaflow.params import Grid, Stage, Technique
@@ -60,14 +60,18 @@ def test_every_technique_and_every_stage_has_its_recipe() -> None:
     assert set(RECIPES) == {*TECHNIQUE_OF, *STAGE_OF, *OTHERS}
 
 
+def planned_trials(name: str, lab: Lab, dataset: Path, folder: Path) -> list[dict[str, Any]]:
+    settings = check_params.run(values_of(name), None, None, None)["settings"]["plan_trials"]
+    args = ["--dataset", dataset / "dataset.json", "--models", lab.model / "model.json", "--outdir", folder]
+    run_step("plan_trials", [*args, *(["--teacher", lab.model / "model.json"] if name == "distillation" else [])], settings)
+    packs = [json.loads(line) for line in (folder / "packs.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [trial for pack in packs for trial in pack["trials"]]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_plans_what_its_name_says(name: str, lab: Lab, tmp_path: Path) -> None:
     values = values_of(name)
-    settings = check_params.run(values, None, None, None)["settings"]["plan_trials"]
-    dataset = dataset_of(row_of(name), tmp_path)
-    run_step("plan_trials", ["--dataset", dataset / "dataset.json", "--models", lab.model / "model.json", "--outdir", tmp_path], settings)
-    packs = [json.loads(line) for line in (tmp_path / "packs.jsonl").read_text(encoding="utf-8").splitlines()]
-    trials = [Trial.model_validate(trial) for pack in packs for trial in pack["trials"]]
+    trials = [Trial.model_validate(trial) for trial in planned_trials(name, lab, dataset_of(row_of(name), tmp_path), tmp_path)]
     assert {trial.stage for trial in trials} == {STAGE_OF.get(name, "sft")}
     assert TECHNIQUE_OF.get(name, trials[0].technique) in {trial.technique for trial in trials}
     planned = {field: {trial.hyperparameters.get(field) for trial in trials} for field in values if field in Grid.model_fields}
@@ -82,3 +86,16 @@ def test_the_row_that_a_recipe_shows_is_what_its_stage_learns_from(name: str, tm
     stage = STAGE_OF.get(name, "sft")
     assert types <= set(STAGES[stage].needs)
     assert (types == {"text"}) == (name in ("continued_pretraining", "from_scratch"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains(name: str, lab: Lab, tmp_path: Path) -> None:
+    """As it stands, but for what a model of 256 positions and a test of seconds cannot have."""
+    other = Lab(lab.model, dataset_of(row_of(name), tmp_path), tmp_path)
+    small = {"max_length": 96, "num_train_epochs": 0.2, "gradient_accumulation_steps": 1, "dtype": "float32"}
+    trial = planned_trials(name, lab, other.dataset, tmp_path)[0]
+    small |= {field: 4 for field in ("num_generations", "max_completion_length") if field in trial["hyperparameters"]}
+    (trained,) = other.train([with_values(trial, **small)], tmp_path, teacher=lab.model if name == "distillation" else None)
+    assert counts(trained)["status"] == "finished"
+    assert (trained / "adapter").is_dir() or (trained / "model").is_dir()

@@ -13,6 +13,7 @@ import pytest
 from record_files import chat, write_records
 from tiny import ROOMS, ROOT, SETTINGS, Child, Lab, counts, history, json_of, run_step, same_weights, weights_of, with_values
 
+import train_trials
 from llamaflow.files import write_json
 
 COLOURS = ("red", "green", "blue", "white")
@@ -77,6 +78,7 @@ def test_a_stage_learns(labs: dict[str, Lab], tmp_path: Path, stage: str, data: 
     assert {path.name for path in (tmp_path / "trials").iterdir()} == {trial["trial_id"]}
 
 
+@pytest.mark.slow
 def test_grpo_raises_the_reward(labs: dict[str, Lab], tmp_path: Path) -> None:
     """An answer is rewarded that has a letter e; the random model gives it one time in a few."""
     lab = labs["chat"]
@@ -109,6 +111,7 @@ def test_distillation_comes_nearer_to_the_teacher(labs: dict[str, Lab], tmp_path
     assert sum(row["loss"] for row in rows[-3:]) < 0.8 * sum(row["loss"] for row in rows[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_training_goes_on_to_the_same_end(labs: dict[str, Lab], tmp_path: Path, signal_number: int) -> None:
     lab, settings = labs["preference"], {"save_steps": 2, "logging_steps": 1, "eval_steps": 1}
@@ -125,6 +128,24 @@ def test_a_killed_training_goes_on_to_the_same_end(labs: dict[str, Lab], tmp_pat
     assert not (store / trial["trial_id"] / "checkpoint").exists()
 
 
+def test_a_training_that_was_killed_after_its_last_step(labs: dict[str, Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, store = labs["preference"], tmp_path / "store"
+    (trial,) = lab.trials(stage="reward", **QUICK)
+    monkeypatch.setattr(train_trials.Task, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train([trial], tmp_path / "killed", store=store, save_steps=10)
+    monkeypatch.undo()
+    (trained,) = lab.train([trial], tmp_path / "resumed", store=store, save_steps=10)
+    (whole,) = lab.train([trial], tmp_path / "whole")
+    assert counts(trained)["status"] == "finished"
+    assert same_weights(trained / "adapter", whole / "adapter")
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
 def test_out_of_memory_goes_on_with_less(labs: dict[str, Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from trl import DPOTrainer
 
@@ -201,6 +222,7 @@ def test_stages_side_by_side(labs: dict[str, Lab]) -> None:
     assert ["beta" in trial["hyperparameters"] for trial in trials] == [False, True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "technique"), [("sft", "lora"), ("dpo", "full")])
 def test_two_processes_train_as_one_does(labs: dict[str, Lab], tmp_path: Path, stage: str, technique: str) -> None:
     """They meet through gloo, each with half the examples of every step."""

@@ -145,6 +145,7 @@ def metrics(address: str, run: Any, name: str) -> list[tuple[int, float]]:
     return sorted((metric.step, metric.value) for metric in MlflowClient(address).get_metric_history(run.info.run_id, name))
 
 
+@pytest.mark.slow
 def test_mlflow_shows_a_run_a_trial_and_how_it_ended(lab: Lab, address: str, runs: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     worse, better = lab.trials(learning_rate="1e-5,2e-2")
     pack = {"stopped": worse, "finished": better, "failed": with_values(better, **FAILING)}
@@ -187,6 +188,7 @@ def test_a_resumed_trial_continues_its_run(lab: Lab, address: str, runs: Any, ca
     assert [run.to_dictionary() for run in runs()] == [finished.to_dictionary()]
 
 
+@pytest.mark.slow
 def test_a_trial_from_the_store_is_reported_if_it_never_was(lab: Lab, address: str, runs: Any, tmp_path: Path) -> None:
     trials = lab.trials()
     lab.train(trials, tmp_path / "first", store=tmp_path / "store")

@@ -99,6 +99,7 @@ def test_a_training_that_is_killed_again_and_again(lab: Lab, careful: dict[str, 
     assert same_weights(trained / "adapter", undisturbed / "adapter")
 
 
+@pytest.mark.slow
 def test_a_pack_that_is_killed_at_random(lab: Lab, tmp_path: Path) -> None:
     """Twenty times and more, gently or not: every trial ends as undisturbed, to rounding, since trials may come back a few steps apart."""
     trials = lab.trials(lora_r="4,8,16", num_train_epochs=12, lr_scheduler_type="cosine", learning_rate=4e-3)

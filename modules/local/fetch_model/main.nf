@@ -10,7 +10,6 @@ process FETCH_MODEL {
 
     output:
     tuple val(meta), path('model'), emit: model
-    path 'model/model.json', emit: description
     path 'fetch_model.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('transformers'), eval('package_version.py transformers'), topic: versions

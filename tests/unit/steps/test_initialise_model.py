@@ -87,6 +87,7 @@ def test_a_tokenizer_learns_from_the_data_and_loses_nothing(initialise: Initiali
     assert spans[-1][1] == len(texts[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
 def test_the_same_data_give_the_same_tokenizer_in_another_process(initialise: Initialise, lab: Lab, corpus: Path, tmp_path: Path, kind: str) -> None:
     found = initialise(tokenizer_type=kind)

@@ -151,3 +151,10 @@ def test_what_only_one_of_both_has_is_left_out(card: Card) -> None:
 
 def test_odd_names_do_not_break_the_metadata(card: Card) -> None:
     assert card(license="other: see 'LICENSE' # é").data.license == "other: see 'LICENSE' # é"
+
+
+def test_a_model_from_scratch_inherits_nothing(card: Card) -> None:
+    text = card(model={"kind": "scratch", "license": None}).text
+    assert "Trained from scratch by LlamaFlow, in the architecture of tiny (owner/tiny at revision v1), with a tokenizer of its own." in text
+    assert "inherits" not in text
+    assert "inherits" in card().text
