@@ -55,11 +55,12 @@ class RankAllocation:
         (self.config.orth_reg_weight * torch.stack(distances).mean()).backward()
 
     def allocate(self, step: int) -> None:
-        """Mask ranks after so many steps, while the gradients of the last are still there."""
-        if step <= self.last_change:
-            _, kept = self.allocator.update_and_allocate(self, step, force_mask=step == self.last_change)
+        """Mask ranks after so many steps, while the gradients of the last are still there. A training of a step or two keeps all."""
+        last = step == self.last_change
+        if step < self.last_change or (last and self.allocator.exp_avg_ipt):
+            _, kept = self.allocator.update_and_allocate(self, step, force_mask=last)
             self.kept = kept or self.kept
-        elif self.kept:  # nothing, if the training has so few steps that it ends before
+        elif self.kept:
             self.allocator.mask_using_rank_pattern(self, self.kept)
 
     def tensors(self) -> dict[str, torch.Tensor]:
