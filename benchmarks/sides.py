@@ -81,6 +81,7 @@ def prepare(model: Path, dataset: Path, cells: Sequence[dict[str, Any]], folder:
         writer = csv.DictWriter(file, list(cells[0]))
         writer.writeheader()
         writer.writerows(cells)
+    (folder / "dataset").symlink_to(dataset.resolve())
     epochs = steps * BATCH / read_json(dataset / "dataset.json")["splits"]["train"] if steps else 1
     settings = {
         "grid": {"num_train_epochs": epochs, "per_device_train_batch_size": BATCH, "max_length": MAX_LENGTH},
@@ -115,7 +116,7 @@ def train_ours(model: Path, folder: Path, **training: Any) -> Done:
             "grid": pack["grid"],
             "trials": pack["trials"],
         }
-        arguments = ["--model", model, "--tokens", folder / "tokens", "--outdir", outdir]
+        arguments = ["--model", model, "--tokens", folder / "tokens", "--dataset", folder / "dataset", "--outdir", outdir]
         jobs.append(step("train_trials", *arguments, settings=settings, log=outdir))
     seconds, used = run(jobs, at_once=len(packs), threads=max(1, CORES // len(packs)))
     directories = [[folder / f"pack{number}" / "trials" / trial["trial_id"] for trial in pack["trials"]] for number, pack in enumerate(packs)]
