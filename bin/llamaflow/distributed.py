@@ -13,6 +13,7 @@ from typing import Any
 
 from llamaflow.errors import STATUS_FILE, UsageError
 from llamaflow.files import write_json
+from llamaflow.models import device
 from llamaflow.params import Compute
 from llamaflow.ranks import world_size
 
@@ -50,8 +51,8 @@ def torchrun(compute: Compute, local: int) -> list[str]:
 
 
 def sharding(compute: Compute) -> dict[str, Any]:
-    """Values of transformers.TrainingArguments that spread one model over the processes."""
-    if world_size() == 1 or compute.parallelism == "ddp":
+    """Values of transformers.TrainingArguments that spread one model over the processes; on CPU each has all of it."""
+    if world_size() == 1 or compute.parallelism == "ddp" or device() == "cpu":
         return {}
     if compute.parallelism == "fsdp":  # Zhao et al. 2023, https://arxiv.org/abs/2304.11277, in its second version
         return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}

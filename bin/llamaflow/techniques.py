@@ -98,6 +98,8 @@ class WholeModel:
         self.directory, self.trust_remote_code = directory, trust_remote_code
         for module in [base] if trial.technique == "full" else last_layers(base, trial.hyperparameters["freeze_trainable_layers"]):
             module.float().requires_grad_(True)
+        if trial.head:
+            new_head(base).float().requires_grad_(True)
 
     def parameters(self, trial: Trial) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -129,6 +131,11 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated", FutureWarning)
         yield
+
+
+def new_head(model: PreTrainedModel) -> nn.Module:
+    """What a sequence classification model has in the place of the language model's head."""
+    return next(module for name, module in model.named_children() if name in ("score", "classifier"))
 
 
 def last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:

@@ -209,7 +209,8 @@ class Follower(TrainerCallback):  # type: ignore[misc]
     def __init__(self, progress: Progress, keeping: Keeping) -> None:
         self.progress, self.settings, self.store, self.code = progress, keeping.settings, keeping.store, keeping.code
         self.halving, self.stop = keeping.halving, keeping.stop
-        self.started = self.reward = self.tokens_a_step = 0.0
+        self.started = self.tokens_a_step = 0.0
+        self.tokens_before = 0  # of earlier attempts, which most of TRL's trainers forget
 
     @property
     def _at_rung(self) -> bool:
@@ -232,12 +233,12 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         progress = self.progress
         if "loss" not in logs or state.global_step != progress.state.step:
             return
-        progress.state.tokens = int(logs.get("num_tokens") or state.num_input_tokens_seen or state.global_step * self.tokens_a_step)
+        since = self.tokens_before + logs["num_tokens"] if "num_tokens" in logs else state.global_step * self.tokens_a_step
+        progress.state.tokens = int(state.num_input_tokens_seen or since)
         more = {"reward": logs["reward"]} if "reward" in logs else {}
         progress.stepped(float(logs["loss"]), float(logs["learning_rate"]), **more)
         self._end_unless(control, self._refuse, loss=float(logs["loss"]), gradient=float(logs.get("grad_norm") or 0))
-        self.reward = max(self.reward, more.get("reward", 1.0))
-        if self.reward <= 0 and progress.state.step >= FRUITLESS:
+        if more and progress.state.step >= FRUITLESS and not any(row["reward"] > 0 for row in progress.state.history):
             names = ", ".join(progress.values["reward_metrics"])
             progress.end("failed", f"no answer got any reward by {names} in {FRUITLESS} steps, so there is nothing to learn from; see the answers of the base")
             control.should_training_stop = True
@@ -282,6 +283,7 @@ class Follower(TrainerCallback):  # type: ignore[misc]
 
     def resume(self, checkpoint: Path) -> None:
         self.progress.state = State(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+        self.tokens_before = self.progress.state.tokens
         if (checkpoint / "best.safetensors").exists():
             self.progress.best_weights = load_file(checkpoint / "best.safetensors")
 

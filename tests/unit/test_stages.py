@@ -78,6 +78,13 @@ def test_a_stage_learns(labs: dict[str, Lab], tmp_path: Path, stage: str, data: 
     assert {path.name for path in (tmp_path / "trials").iterdir()} == {trial["trial_id"]}
 
 
+def test_a_head_is_trained_beside_the_last_layers(labs: dict[str, Lab], tmp_path: Path) -> None:
+    grid = QUICK | {"stage": "classification", "techniques": "freeze", "freeze_trainable_layers": 1}
+    slow, fast = labs["label"].trials(**grid | {"learning_rate": "1e-9,1e-3"})
+    first, last = (labs["label"].train([trial], tmp_path / str(place))[0] / "model" for place, trial in enumerate((slow, fast)))
+    assert (weights_of(first)["score.weight"] - weights_of(last)["score.weight"]).abs().max() > 1e-4
+
+
 @pytest.mark.slow
 def test_grpo_raises_the_reward(labs: dict[str, Lab], tmp_path: Path) -> None:
     """An answer is rewarded that has a letter e; the random model gives it one time in a few."""
@@ -124,6 +131,7 @@ def test_a_killed_training_goes_on_to_the_same_end(labs: dict[str, Lab], tmp_pat
     assert saved["step"] >= 4
     (resumed,) = lab.train([trial], tmp_path / "resumed", store=store, **settings)
     assert [row["loss"] for row in history(resumed)] == pytest.approx([row["loss"] for row in history(whole)], rel=1e-4)
+    assert [row["tokens"] for row in history(resumed)] == [row["tokens"] for row in history(whole)]
     assert same_weights(resumed / "adapter", whole / "adapter")
     assert not (store / trial["trial_id"] / "checkpoint").exists()
 
