@@ -18,6 +18,7 @@ from llamaflow.cost import Planner, examples_a_step
 from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import read_json, short_hash, write_text
 from llamaflow.grid import cells_of, refuse_unfit
+from llamaflow.limits import LABELS_LISTED
 from llamaflow.params import Answers, Compute, Cost, Grid, Planning, Training
 from llamaflow.plan import Plan, plan_of, refuse_above_limits, table
 from llamaflow.samplers import cell_of, drawn
@@ -29,7 +30,6 @@ FOR_THE_RUN = ("packing", "dtype", "eval_steps", "early_stopping_patience")  # o
 FOR_LAYERS = ("target_modules",)
 OF_STAGES = {"grpo": ("reward_metrics", "answer_pattern", "answer_schema"), "distillation": ("teacher",)}
 COLUMNS_OF = {"text": "text", "chat": "messages, or question and answer", "preference": "prompt, chosen and rejected"}
-LABELS_LISTED = 200  # in dataset.json
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -101,8 +101,10 @@ def packs_of(trials: list[Trial], size: int) -> list[list[Trial]]:
     return [group[start : start + size] for group in together.values() for start in range(0, len(group), size)]
 
 
-def refuse_uneven(trials: list[Trial], processes: int) -> None:
-    """Raise UsageError if the examples of a step cannot be shared out over the processes."""
+def refuse_apart(trials: list[Trial], processes: int) -> None:
+    """Raise UsageError if a technique trains in one process only, or the examples of a step cannot be shared out over several."""
+    if processes > 1 and (lone := sorted({trial.technique for trial in trials if not trial.traits.all_stages})):
+        raise UsageError(f"--techniques {', '.join(lone)} trains in one process, not in --num_processes {processes}")
     if uneven := sorted({examples_a_step(trial) for trial in trials if examples_a_step(trial) % processes}):
         raise UsageError(
             f"--num_processes {processes}: the {', '.join(map(str, uneven))} examples of a step (--per_device_train_batch_size times "
@@ -199,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cells = refuse_unfit(drawn_cells(grid, planning, models, dataset, for_the_run, store))
         trials = run(models, dataset, cells, for_the_run)
         refuse_unfit_data(trials, dataset)
-        refuse_uneven(trials, compute.num_processes)
+        refuse_apart(trials, compute.num_processes)
         groups = halving_groups(trials, training)
         packs = packs_of(trials, planning.trials_per_task if compute.num_processes == 1 else 1)
         written.counts = {"cells": len(cells), "trials": len(trials), "packs": len(packs)}

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 
 from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import read_json, sha256, write_json
+from llamaflow.limits import LABELS_LISTED
 from llamaflow.params import Splitting
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, Record, fold, read_batches, read_rows, values
 from llamaflow.steps import read_settings, receipt
@@ -36,7 +37,6 @@ STEP = "split_dataset"
 STEPS_BEFORE = ("collect_source", "clean_records", "deduplicate_records")
 CONVERSATIONS = ("messages", "prompt", "chosen")  # columns of what is trained on
 NOT_GIVEN = -1
-LABELS_LISTED = 200
 Numbers = np.ndarray[Any, Any]
 
 

@@ -121,15 +121,18 @@ def behind_tuned_prompt(model: Any, input_ids: torch.Tensor, attention_mask: tor
 
 
 def peft_config(trial: Trial) -> Any:
-    """PEFT's configuration of a trial that trains alone."""
+    """PEFT's configuration of a trial's adapter."""
     values = trial.hyperparameters
     common: dict[str, Any] = {"task_type": "SEQ_CLS" if trial.head else "CAUSAL_LM", "revision": trial.model["revision"]}
     if trial.traits.trains == "layers":
         targets = values["target_modules"]
         common["target_modules"] = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
     match trial.technique:
-        case "lora" | "rslora" | "dora" | "qlora":
-            return lora_config(trial)
+        # LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685; rsLoRA: Kalajdzievski 2023, https://arxiv.org/abs/2312.03732;
+        # DoRA: Liu et al. 2024, https://arxiv.org/abs/2402.09353
+        case "lora" | "rslora" | "loraplus" | "dora" | "pissa" | "olora" | "qlora":
+            kind = {"use_rslora": trial.technique == "rslora", "use_dora": trial.technique == "dora"}
+            return LoraConfig(r=values["lora_r"], lora_alpha=values["lora_alpha"], lora_dropout=values["lora_dropout"], **kind, **common)
         case "adalora":
             return adalora_config(trial, total_steps=1, **common)  # PEFT wants a number; RankAllocation knows the steps
         case "miss":  # Kang et al. 2024, https://arxiv.org/abs/2409.15371
@@ -144,20 +147,3 @@ def peft_config(trial: Trial) -> Any:
             return PromptTuningConfig(num_virtual_tokens=values["num_virtual_tokens"], prompt_tuning_init="SAMPLE_VOCAB", **common)
         case _:  # prefix_tuning: Li and Liang 2021, https://arxiv.org/abs/2101.00190; zeros disturb the model less than random numbers
             return PrefixTuningConfig(num_virtual_tokens=values["num_virtual_tokens"], init_weights="zero", **common)
-
-
-def lora_config(trial: Trial) -> LoraConfig:
-    """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685), rsLoRA (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732)
-    or DoRA (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
-    values = trial.hyperparameters
-    targets = values["target_modules"]
-    return LoraConfig(
-        r=values["lora_r"],
-        lora_alpha=values["lora_alpha"],
-        lora_dropout=values["lora_dropout"],
-        use_rslora=trial.technique == "rslora",
-        use_dora=trial.technique == "dora",
-        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
-        task_type="SEQ_CLS" if trial.head else "CAUSAL_LM",
-        revision=trial.model["revision"],
-    )

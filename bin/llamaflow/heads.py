@@ -22,10 +22,10 @@ def trial_in(trained: Path) -> Trial:
 def head_tokenizer(base: Path, trial: Trial, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The base's tokenizer, which keeps the last max_length tokens of a longer text: those that the head reads its answer from."""
     longest = trial.hyperparameters["max_length"]
-    return padded_tokenizer(base, trial, trust_remote_code=trust_remote_code, model_max_length=longest, truncation_side="left", padding_side="right")
+    return padded_tokenizer(base, trust_remote_code=trust_remote_code, model_max_length=longest, truncation_side="left", padding_side="right")
 
 
-def padded_tokenizer(base: Path, trial: Trial, *, trust_remote_code: bool = False, **options: Any) -> PreTrainedTokenizerBase:
+def padded_tokenizer(base: Path, *, trust_remote_code: bool = False, **options: Any) -> PreTrainedTokenizerBase:
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code, **options)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer

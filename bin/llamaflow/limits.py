@@ -1,6 +1,7 @@
-"""How much of a training goes at once: what trains needs to know it, and what estimates, which must do without torch."""
+"""Limits that several steps know of; some must do without torch."""
 
 from __future__ import annotations
 
+LABELS_LISTED = 200  # labels that dataset.json names, and that a classifier can choose from
 VALIDATION_EXAMPLES = 256  # the validation loss is measured on the first so many: enough to see its course
 TOKENS_AT_ONCE = {"cpu": 480, "cuda": 4096}  # products of matrices are hardly faster with more, and memory grows with it

@@ -18,7 +18,7 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from torch.nn.functional import linear
 
-from llamaflow.adapters import lora_config, save_adapter
+from llamaflow.adapters import peft_config, save_adapter
 from llamaflow.batches import Row
 from llamaflow.trials import Trial
 
@@ -49,7 +49,7 @@ class LoraPack:
         self.model: Any = None
         for trial in trials:
             torch.manual_seed(trial.hyperparameters["seed"])
-            name, config = self.names[trial.trial_id], lora_config(trial)
+            name, config = self.names[trial.trial_id], peft_config(trial)
             if self.model is None:
                 self.model = get_peft_model(base, config, adapter_name=name)
             else:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,7 +80,8 @@ class StageTraining:
         """Raises DataError if the data do not fit the stage."""
         self.trial, self.source, self.keeping = trial, source, keeping
         self.scratch = tracker.directory.with_name(f"{trial.trial_id}.trainer")  # shared by all processes
-        self.tokenizer = (head_tokenizer if trial.head else padded_tokenizer)(source.model, trial, trust_remote_code=source.trust_remote_code)
+        trust = source.trust_remote_code
+        self.tokenizer = head_tokenizer(source.model, trial, trust_remote_code=trust) if trial.head else padded_tokenizer(source.model, trust_remote_code=trust)
         datasets.disable_progress_bars()
         self.train, self.validation = self._data("train", None), self._data("validation", self._measured_on)
         self.progress = Progress(trial, {}, len(self.train), tracker)
@@ -237,18 +239,18 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         progress.state.tokens = int(state.num_input_tokens_seen or since)
         more = {"reward": logs["reward"]} if "reward" in logs else {}
         progress.stepped(float(logs["loss"]), float(logs["learning_rate"]), **more)
-        self._end_unless(control, self._refuse, loss=float(logs["loss"]), gradient=float(logs.get("grad_norm") or 0))
+        with self._ending(control):
+            progress.refuse_infinite(progress.state.step, loss=float(logs["loss"]), gradient=float(logs.get("grad_norm") or 0))
         if more and progress.state.step >= FRUITLESS and not any(row["reward"] > 0 for row in progress.state.history):
             names = ", ".join(progress.values["reward_metrics"])
             progress.end("failed", f"no answer got any reward by {names} in {FRUITLESS} steps, so there is nothing to learn from; see the answers of the base")
             control.should_training_stop = True
 
-    def _refuse(self, **values: float) -> None:
-        self.progress.refuse_infinite(self.progress.state.step, **values)
-
-    def _end_unless(self, control: Any, check: Any, *args: Any, **values: float) -> None:
+    @contextmanager
+    def _ending(self, control: Any) -> Iterator[None]:
+        """A trial that diverges ends here."""
         try:
-            check(*args, **values)
+            yield
         except Diverged as diverged:
             self.progress.end("failed", str(diverged))
             control.should_training_stop = True
@@ -258,7 +260,8 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         progress = self.progress
         progress.state.validation_seconds += metrics.get("eval_runtime", 0.0)
         loss = 1 - metrics["eval_reward"] if "eval_reward" in metrics else metrics["eval_loss"]
-        self._end_unless(control, progress.validated, loss)
+        with self._ending(control):
+            progress.validated(loss)
         if not progress.outcome:
             progress.end_if_done()
         if not progress.outcome and self._at_rung and self.halving:

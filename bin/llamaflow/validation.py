@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from llamaflow.errors import UsageError
 from llamaflow.params import GROUP_OF, GROUPS, Answers, Compute, Grid, Params, Scratch, Training
-from llamaflow.trials import TECHNIQUES
 
 NEEDED = {"pattern": "answer_pattern", "json_schema": "answer_schema"}  # measures of answers, and the parameter without which they measure nothing
 
@@ -58,8 +57,8 @@ def _contradictions(groups: Mapping[str, Any]) -> list[str]:
         problems += _faults_of_scratch(scratch, grid)
     if grid and (models := groups.get("models")) and (models.teacher_model is not None) != ("distillation" in grid.stage):
         problems.append("--teacher_model and --stage distillation need each other: the stage learns from that model, and no other does")
-    if (compute := groups.get("compute")) and grid:
-        problems += _faults_of_processes(compute, grid, groups.get("training"))
+    if compute := groups.get("compute"):
+        problems += _faults_of_processes(compute, groups.get("training"))
     planning, cost = groups.get("planning"), groups.get("cost")
     if planning and planning.trials and planning.sampler != "grid":
         problems.append(f"--trials and --sampler {planning.sampler} cannot be combined: the sheet lists every trial, and leaves nothing to draw")
@@ -89,14 +88,12 @@ def _faults_of_scratch(scratch: Scratch, grid: Grid) -> list[str]:
     return faults
 
 
-def _faults_of_processes(compute: Compute, grid: Grid, training: Training | None) -> list[str]:
+def _faults_of_processes(compute: Compute, training: Training | None) -> list[str]:
     if compute.num_processes == 1:
         return [f"--num_machines {compute.num_machines} needs as many --num_processes, at least"] if compute.num_machines > 1 else []
     faults = []
     if compute.num_processes % compute.num_machines:
         faults.append(f"--num_processes {compute.num_processes} cannot be shared out evenly over --num_machines {compute.num_machines}")
-    if lone := [technique for technique in grid.techniques if not TECHNIQUES[technique].all_stages]:
-        faults.append(f"--techniques {', '.join(lone)} trains in one process, not in --num_processes {compute.num_processes}")
     if training and training.early_stopping_patience and compute.parallelism != "ddp":
         faults.append("--early_stopping_patience keeps the best weights, which no process holds whole: use --parallelism ddp, or leave it out")
     return faults

@@ -15,7 +15,7 @@ from llamaflow.errors import UsageError
 from llamaflow.params import Compute
 
 
-def test_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_one_machine() -> None:
     command = torchrun(Compute(num_processes=4), 4)
     assert command[1:] == ["-m", "torch.distributed.run", "--nnodes=1", "--nproc_per_node=4", "--standalone"]
 

@@ -10,6 +10,9 @@ import pytest
 from tiny import TRIAL_FILES, Child, Lab, counts, history
 
 from llamaflow.halving import Halving, places
+from llamaflow.progress import Progress
+from llamaflow.tracking import Tracker
+from llamaflow.trials import Trial
 
 # Validation losses of eight trials of SmolLM2-135M at steps 4, 8 and 16, as recorded in a run of the whole grid.
 RECORDED = {
@@ -101,10 +104,15 @@ def test_a_checkpoint_at_a_rung_may_never_have_been_measured(lab: Lab, trials: l
 
 
 def test_patience_does_not_depend_on_rungs(lab: Lab, tmp_path: Path) -> None:
-    trials = lab.trials({"early_stopping_patience": 2, "eval_steps": 4}, learning_rate="1e-7,2e-2")
-    (alone,) = lab.train(trials[1:], tmp_path / "alone")
-    together = lab.train(trials, tmp_path / "together", store=tmp_path / "store", **settings())
-    assert counts(together[1])["validation_loss"] == pytest.approx(counts(alone)["validation_loss"], rel=1e-4)
+    """A measurement at a rung between those that the trial asks for changes nothing of it."""
+    (trial,) = lab.trials({"early_stopping_patience": 1, "eval_steps": 4})
+    progress = Progress(Trial.model_validate(trial), {}, 64, Tracker(Trial.model_validate(trial), "code-1", tmp_path, []))
+    for step, loss in enumerate((1.0, 0.1, 2.0, 0.5), start=1):
+        progress.state.step = step
+        progress.stepped(loss, 1e-3)
+        progress.validated(loss)
+    assert (progress.state.best_validation_loss, progress.state.evaluations_without_gain) == (0.5, 0)
+    assert [row["validation_loss"] for row in progress.state.history] == [1.0, 0.1, 2.0, 0.5]
 
 
 def test_one_trial_alone_is_refused(lab: Lab, capsys: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import Child, Lab, counts, examples, history, json_of, routed_batch, weights_of, with_values
 
-from llamaflow.lora import lora_config
+from llamaflow.adapters import peft_config
 from llamaflow.loss import CompletionLoss
 from llamaflow.models import load_model
 from llamaflow.techniques import load_base, load_trained, prepared
@@ -79,7 +79,7 @@ def test_alone_it_is_what_peft_computes(lab: Lab, technique: str) -> None:
 
     trial = Trial.model_validate(lab.trials(techniques=technique, lora_r=4)[0])
     torch.manual_seed(trial.hyperparameters["seed"])
-    theirs: Any = get_peft_model(load_model(lab.model, torch.float32), lora_config(trial)).train()
+    theirs: Any = get_peft_model(load_model(lab.model, torch.float32), peft_config(trial)).train()
     their_loss, their_weights = CompletionLoss(theirs), [parameter for parameter in theirs.parameters() if parameter.requires_grad]
     with prepared(load_base(lab.model, trial), lab.model, [trial]) as ready:
         ready.model.train()

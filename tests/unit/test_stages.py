@@ -69,13 +69,28 @@ def test_a_stage_learns(labs: dict[str, Lab], tmp_path: Path, stage: str, data: 
     (trial,) = lab.trials(stage=stage, techniques=technique, freeze_trainable_layers=1, **QUICK | ({"learning_rate": 5e-4} if technique == "full" else {}))
     (trained,) = lab.train([trial], tmp_path)
     rows, found = history(trained), counts(trained)
-    assert (found["status"], found["steps"], found["steps"]) == ("finished", len(rows), rows[-1]["step"])
+    assert (found["status"], found["steps"], len(rows)) == ("finished", rows[-1]["step"], 10 if data != "preference" or stage != "kto" else 20)
     assert sum(row["loss"] for row in rows[-3:]) < 0.9 * sum(row["loss"] for row in rows[:3])
     assert found["tokens"] > 100
     assert found["validation_loss"] == rows[-1]["validation_loss"]
     assert (trained / ("adapter" if technique in ("lora", "dora") else "model")).is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {"trials"}
     assert {path.name for path in (tmp_path / "trials").iterdir()} == {trial["trial_id"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "technique"), [("dpo", "full"), ("reward", "lora"), ("kto", "qlora")])
+def test_a_stage_in_bfloat16(labs: dict[str, Lab], tmp_path: Path, stage: str, technique: str) -> None:
+    lab = labs["preference"]
+    (trial,) = lab.trials(compute={"dtype": "bfloat16"}, stage=stage, techniques=technique, **QUICK | {"learning_rate": 5e-4 if technique == "full" else 5e-3})
+    rows = history(lab.train([trial], tmp_path)[0])
+    assert sum(row["loss"] for row in rows[-3:]) < 0.9 * sum(row["loss"] for row in rows[:3])
+
+
+def test_a_technique_for_one_process(labs: dict[str, Lab], capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        labs["preference"].trials(compute={"num_processes": 2}, techniques="lora,pissa", **QUICK)
+    assert "--techniques pissa trains in one process, not in --num_processes 2" in capsys.readouterr().err
 
 
 def test_a_head_is_trained_beside_the_last_layers(labs: dict[str, Lab], tmp_path: Path) -> None:

@@ -13,10 +13,7 @@ import pytest
 import yaml
 from grid_results import scores_around, write_evaluation, write_trial
 
-from llamaflow.report import DASH, number, safe
-from llamaflow.report.answers import question_of, shaded
-from llamaflow.report.intervals import axis
-from llamaflow.units import duration
+from llamaflow.report import DASH, safe
 
 RunStep = Callable[..., None]
 HOSTILE = """<img src=x onerror="alert('x')"></script><script>alert(1)</script> [a](javascript:alert(1)) a/b \\"""
@@ -228,16 +225,6 @@ def test_answers_show_gains_losses_and_ordinary_cases_once_each(report: Report) 
     assert '<span class="lf-down">(-0.10)</span>' in losses
 
 
-def test_words_in_common_with_the_reference_are_shaded() -> None:
-    assert shaded("Não há <b> prazo.", "não tem Prazo") == '<span class="lf-hit">Não</span> há &lt;b&gt; <span class="lf-hit">prazo.</span>'
-    assert shaded("  ", "x") == "<i>(empty)</i>"
-
-
-def test_the_question_is_the_last_message_of_a_conversation() -> None:
-    assert question_of('[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Até quando?"}]') == "Até quando?"
-    assert [question_of(text) for text in ("Until when?", "[1]", "12", "")] == ["Until when?", "[1]", "12", ""]
-
-
 def test_the_leaderboard_has_every_row_with_its_role(report: Report) -> None:
     report.grid()
     section = report.write()["leaderboard"]
@@ -384,19 +371,3 @@ def test_given_versions_are_passed_on(report: Report, tmp_path: Path) -> None:
     (tmp_path / "versions.yml").write_text("CLEAN_RECORDS:\n  python: 3.11\n")
     report.write(more=["--versions", tmp_path / "versions.yml"])
     assert yaml.safe_load((report.sections_at / "llamaflow_mqc_versions.yml").read_text()) == {"CLEAN_RECORDS": {"python": "3.11"}}
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0.02, 0.69, (0, 0.8, 0.2)), (7.4, 7.4, (6.5, 8.5, 0.5)), (40, 955, (0, 1000, 200)), (0, 0, (-1e-4, 1e-4, 5e-5))]
-)
-def test_axes_have_round_ends_that_enclose_the_values(low: float, high: float, expected: tuple[float, float, float]) -> None:
-    start, end, step = axis(low, high)
-    assert start <= low
-    assert end >= high
-    assert (start, end, step) == pytest.approx(expected, abs=1e-9)
-
-
-def test_numbers_as_people_read_them() -> None:
-    assert [number(value) for value in (0.45678, 12.345, 1234.5, 0, None, 0.00456)] == ["0.457", "12.3", "1,234", "0", "\u2013", "0.0046"]
-    assert [number(value, sign=True) for value in (0.1, -0.25)] == ["+0.100", "\u22120.250"]
-    assert [duration(value) for value in (12.3, 750, 12_000)] == ["12.3 s", "12 min", "3 h 20 min"]
