@@ -201,7 +201,8 @@ class LinearWithAdapters(torch.autograd.Function):  # type: ignore[misc]
             to_low = (out @ b.to(x.dtype)).mul_(scale)
             if into is not None:
                 into.addmm_(to_low, a.to(x.dtype))
-            to_matrices += [(to_low.T @ own).to(a.dtype), (out.T @ low).to(b.dtype).mul_(scale)]
+            # oneDNN is a third faster where the narrow matrix is the one that is copied
+            to_matrices += [(to_low.T.contiguous() @ own).to(a.dtype), (low.T.contiguous() @ out).T.to(b.dtype).mul_(scale)]
         return to_x, None, None, None, None, *to_matrices
 
 
