@@ -20,7 +20,7 @@ from llamaflow.references import parse_references
 from llamaflow.schemas import validator_of
 from llamaflow.sources import Source, format_of, is_samplesheet, read_samplesheet
 from llamaflow.steps import read_settings, receipt
-from llamaflow.validation import resolve
+from llamaflow.validation import faults_from_scratch, resolve
 
 # The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
@@ -60,7 +60,9 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     teacher = params.models.teacher_model if params else None
     teachers = _gather(faults, lambda: parse_references((teacher,) if teacher else ()), [])
     if params and models:
-        _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
+        cells = _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
+        if trials and params.scratch.from_scratch:
+            faults += [f"--trials: {fault}" for fault in faults_from_scratch([cell["technique"] for cell in cells], [cell["stage"] for cell in cells])]
     if params and params.answers.answer_schema is not None:
         _gather(faults, lambda: validator_of(params.answers.answer_schema), None)
     if faults or params is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,15 @@ def _measured(stages: Sequence[str], metrics: Sequence[str]) -> tuple[str, ...]:
 def _faults_of_scratch(scratch: Scratch, grid: Grid) -> list[str]:
     if not scratch.from_scratch:
         return ["--config_overrides needs --from_scratch: what is fine-tuned keeps its sizes"] if scratch.config_overrides else []
+    return faults_from_scratch(grid.techniques, grid.stage)
+
+
+def faults_from_scratch(techniques: Iterable[str], stages: Iterable[str]) -> list[str]:
+    """Faults, if any, of what is to be trained from scratch."""
     faults = []
-    if set(grid.techniques) != {"full"}:
+    if set(techniques) - {"full"}:
         faults.append("--from_scratch needs --techniques full: there is nothing yet to keep, and adapters would only add to random weights")
-    if others := set(grid.stage) - {"sft", "classification"}:
+    if others := set(stages) - {"sft", "classification"}:
         faults.append(
             f"--from_scratch and --stage {', '.join(sorted(others))} cannot be combined, since that begins with a model that can write: sft or classification does not"
         )

@@ -148,3 +148,9 @@ def test_json_schemas_of_several_drafts(check: Check) -> None:
     for schema in ("true", '{"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"enum": [{"$ref": "any"}]}}}'):
         assert check(answer_schema=schema)["settings"]["evaluate_model"]["answers"]["answer_schema"] == schema
     check(answer_schema='{"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}, "$ref": "#/definitions/a"}')
+
+
+def test_a_sheet_cannot_add_adapters_to_a_model_from_scratch(refused: Callable[..., str], tmp_path: Path) -> None:
+    sheet = written(tmp_path, "trials.csv", "technique,learning_rate\nfull,1e-3\nlora,1e-3\n")
+    said = refused("--trials", sheet, trials="trials.csv", techniques="full", from_scratch=True)
+    assert "--trials: --from_scratch needs --techniques full" in said
