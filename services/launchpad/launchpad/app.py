@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy import select
 
 from launchpad.api import account, actions, datasets, pipelines, service, tower, workflows
+from launchpad.auth import is_known
 from launchpad.errors import answer_errors_of
 from launchpad.limits import BodyLimit, RateLimit, Unkept
 from launchpad.runner import Runner
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(part.router, prefix="/api", responses=FAILURES)
     app.include_router(pages.router)
     answer_errors_of(app)
-    app.add_middleware(BodyLimit, settings.max_body, settings.max_upload)
+    app.add_middleware(BodyLimit, settings.max_body, settings.max_upload, lambda request: is_known(sessions, request))
     app.add_middleware(Unkept)
     return app
 

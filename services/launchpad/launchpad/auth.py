@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from launchpad.errors import ApiError, forbidden
-from launchpad.store import Token, User, now
+from launchpad.store import Sessions, Token, User, now
 
 Scope = Literal["read", "launch", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "launch", "admin")  # each may do what those before it may
@@ -36,6 +36,7 @@ class Caller:
     user_name: str
     scope: Scope
     token_id: int
+    expires: dt.datetime | None = None  # of the token
 
     def may(self, scope: Scope) -> bool:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
@@ -45,15 +46,19 @@ class Caller:
         return self.user_id
 
 
-def create_token(session: Session, user_name: str, name: str, scope: Scope, days: int | None = None) -> tuple[Token, str]:
-    """Returns the token's row and the token itself, which cannot be had again. The user is made if there is none of that name."""
+def create_token(session: Session, user_name: str, name: str, scope: Scope, days: int | None = None, latest: dt.datetime | None = None) -> tuple[Token, str]:
+    """Returns the token's row and the token itself, which cannot be had again; it expires after `days`, and not later than `latest`.
+
+    The user is made if there is none of that name.
+    """
     user = session.scalar(select(User).where(User.user_name == user_name))
     if user is None:
         user = User(user_name=user_name)
         session.add(user)
         session.flush()
     secret = f"lfp_{secrets.token_urlsafe(32)}"
-    token = Token(user_id=user.id, name=name, hash=hashed(secret), scope=scope, expires=now() + dt.timedelta(days=days) if days else None)
+    ends = [*([now() + dt.timedelta(days=days)] if days else []), *([latest] if latest else [])]
+    token = Token(user_id=user.id, name=name, hash=hashed(secret), scope=scope, expires=min(ends, default=None))
     session.add(token)
     session.commit()
     return token, secret
@@ -76,7 +81,7 @@ def caller_of(session: Session, secret: str) -> Caller | None:
     if token.last_used is None or time - token.last_used > USED_EVERY:
         token.last_used = time
         session.commit()
-    return Caller(user.id, user.user_name, next(scope for scope in SCOPES if scope == token.scope), token.id)
+    return Caller(user.id, user.user_name, next(scope for scope in SCOPES if scope == token.scope), token.id, token.expires)
 
 
 def is_own_page(request: Request) -> bool:
@@ -96,6 +101,13 @@ def secret_in(request: Request) -> str | None:
             return None
         return password if user == "@token" else None
     return request.cookies.get(COOKIE) if is_own_page(request) else None
+
+
+def is_known(sessions: Sessions, request: Request) -> bool:
+    """Whether a request has a good token."""
+    secret = secret_in(request)
+    with sessions() as session:
+        return secret is not None and caller_of(session, secret) is not None
 
 
 def get_session(request: Request) -> Iterator[Session]:

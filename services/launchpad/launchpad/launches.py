@@ -28,6 +28,7 @@ COMPUTE_ENV = "local"
 WAITING = ("SUBMITTED", "RUNNING")
 BASE62 = string.digits + string.ascii_letters
 EXAMPLES = ("test", "demo")  # profiles of a small run, which anyone may try
+PIPELINE_ID = re.compile(r"[0-9]{1,15}")
 RUN_NAME = re.compile(r"[a-z](?:[a-z0-9]|[-_](?=[a-z0-9])){0,79}")  # Nextflow's own rule
 PROFILE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,49}")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
@@ -121,17 +122,17 @@ def with_defaults(pipeline: Pipeline | None, request: LaunchRequest) -> LaunchRe
 
 
 def _pipeline(session: Session, caller: Caller, request: LaunchRequest) -> Pipeline | None:
-    if request.pipeline:
-        found = session.scalar(select(Pipeline).where(Pipeline.repository == request.pipeline).order_by(Pipeline.pipeline_id))
-        if found is None and not caller.may("admin"):
-            raise bad_request(f"Unknown pipeline {request.pipeline[:200]!r}. Those that can be launched: GET /pipelines; an administrator can add one.")
-        if found is None and request.pipeline.startswith("-"):
-            raise bad_request("A pipeline's name does not begin with '-'.")
-        return found
-    known = session.get(Pipeline, int(request.id)) if request.id and request.id.isascii() and request.id.isdigit() and len(request.id) < 16 else None
-    if known is None:
+    by_id = session.get(Pipeline, int(request.id)) if request.id and PIPELINE_ID.fullmatch(request.id) else None
+    if by_id and request.pipeline in (None, "", by_id.repository):
+        return by_id
+    if not request.pipeline:
         raise bad_request("launch.pipeline is missing: the repository of a pipeline, as GET /pipelines/{id}/launch answers it.")
-    return known
+    found = session.scalar(select(Pipeline).where(Pipeline.repository == request.pipeline).order_by(Pipeline.pipeline_id))
+    if found is None and not caller.may("admin"):
+        raise bad_request(f"Unknown pipeline {request.pipeline[:200]!r}. Those that can be launched: GET /pipelines; an administrator can add one.")
+    if found is None and request.pipeline.startswith("-"):
+        raise bad_request("A pipeline's name does not begin with '-'.")
+    return found
 
 
 def _original(session: Session, caller: Caller, request: LaunchRequest) -> Workflow:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from launchpad.errors import ApiError
@@ -33,16 +34,16 @@ class RateLimit:
 
 
 class BodyLimit:
-    """Refuses a body that is longer than `most` bytes, or than `most_upload` where a file is sent, before all of it is read."""
+    """Refuses a body that is longer than `most` bytes, or than `most_upload` where someone we know sends a file, before all of it is read."""
 
-    def __init__(self, app: ASGIApp, most: int, most_upload: int) -> None:
-        self.app, self.most, self.most_upload = app, most, most_upload
+    def __init__(self, app: ASGIApp, most: int, most_upload: int, knows: Callable[[Request], bool]) -> None:
+        self.app, self.most, self.most_upload, self.knows = app, most, most_upload, knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.most_upload if scope["path"].endswith("/upload") else self.most
+        most = self.most_upload if scope["path"].endswith("/upload") and self.knows(Request(scope)) else self.most
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > most:
             await _refuse(send, most)

@@ -29,6 +29,7 @@ from launchpad.settings import Settings
 from launchpad.store import Sessions, Task, Workflow, now
 
 EVERY = 1.0  # seconds between two looks
+SILENT = dt.timedelta(minutes=10)
 LONGEST_REPORT = 20_000  # characters
 KILLED = 128  # exit statuses above it tell of a signal
 WRAPPER = Path(__file__).with_name("run.sh")
@@ -85,6 +86,7 @@ class Runner:
         self.children = {workflow_id: child for workflow_id, child in self.children.items() if child.poll() is None}
         with self.sessions() as session:
             going = session.scalars(select(Workflow).where(Workflow.status.in_(("SUBMITTED", "RUNNING")), Workflow.ours).order_by(Workflow.submit)).all()
+            self._give_up_on_silent(session)
             running = 0
             for workflow in going:
                 folder = RunFolder(self.settings, workflow.id)
@@ -97,6 +99,12 @@ class Runner:
                 if workflow.status == "SUBMITTED" and running < self.settings.max_running:
                     self._start_or_fail(session, workflow)
                     running += workflow.status == "RUNNING"
+
+    def _give_up_on_silent(self, session: Session) -> None:
+        """Runs that nf-tower tells of, each minute, and has not for a while."""
+        for workflow in session.scalars(select(Workflow).where(Workflow.status == "RUNNING", ~Workflow.ours, Workflow.last_updated < now() - SILENT)):
+            workflow.status = "UNKNOWN"
+        session.commit()
 
     def _start_or_fail(self, session: Session, workflow: Workflow) -> None:
         try:

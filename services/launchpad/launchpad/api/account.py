@@ -55,11 +55,11 @@ def list_tokens(caller: Reader, session: Store) -> shapes.Tokens:
 
 @router.post("/tokens")
 def create_token(caller: Reader, session: Store, body: shapes.TokenRequest) -> shapes.TokenCreated:
-    """A token of this user, which may do what the caller's may, or less."""
+    """A token of this user, which may do what the caller's may, or less, and not for longer."""
     scope = next((scope for scope in SCOPES if scope == (body.scope or caller.scope)), caller.scope)
     if not caller.may(scope):
         raise forbidden()
-    token, secret = auth.create_token(session, caller.user_name, body.name, scope, body.days)
+    token, secret = auth.create_token(session, caller.user_name, body.name, scope, body.days, caller.expires)
     return shapes.TokenCreated(access_key=secret, token=shapes.TokenShape.model_validate(token))
 
 

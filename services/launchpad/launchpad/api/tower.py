@@ -108,6 +108,8 @@ def begin(caller: Launcher, session: Store, request: Request, workflow_id: Id, b
 def progress(caller: Launcher, session: Store, workflow_id: Id, body: Sent) -> Taken:
     workflow = own(session, caller, workflow_id)
     _take_tasks(session, workflow, body.get("tasks") or [])
+    if workflow.status == "UNKNOWN":  # it was silent for a while
+        workflow.status = "RUNNING"
     session.commit()
     return Taken(workflow_id=workflow_id)
 
