@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export NXF_OFFLINE ?= true
 export HF_HUB_OFFLINE ?= 1
-.PHONY: setup demo test check unit slow pipeline api launchpad lint generate requirements clean
+.PHONY: setup demo test check unit slow pipeline api test-n8n launchpad lint generate requirements clean
 
 demo: setup
 	nextflow run . -profile demo --outdir results/demo -resume
@@ -36,11 +36,16 @@ slow: setup
 
 # The launch service, real runs included
 api: setup
-	pytest -n 2 tests/api
+	pytest -n 2 --dist loadfile tests/api tests/n8n/test_workflows.py
 
 # Starts the launch service; llamaflow-launchpad token create makes the token that it asks for
 launchpad: setup
 	llamaflow-launchpad serve
+
+# Real n8n, with a real launchpad: n8n/setup takes 3 GB and some minutes, so it is no part of make test
+test-n8n: setup
+	n8n/setup
+	pytest -m n8n tests/n8n
 
 pipeline: setup
 	pytest --git-aware tests/pipeline

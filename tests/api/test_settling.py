@@ -1,0 +1,94 @@
+"""How the launchpad settles runs by what it finds in their folders, whatever has happened in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab
+
+from launchpad.folders import RunFolder
+from launchpad.runner import Runner
+from launchpad.trace import FIELDS
+
+ROW = {"task_id": "1", "hash": "ab/000001", "name": "GREET", "process": "GREET", "status": "COMPLETED", "exit": "0", "attempt": "1", "realtime": "5"}
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def looked(lab: Lab, workflow_id: str) -> dict[str, Any]:
+    """The run after one look of the runner, whose thread is not started."""
+    runner: Runner = lab.app.state.runner
+    runner.look()
+    found: dict[str, Any] = lab.client().get(f"/api/workflow/{workflow_id}").json()["workflow"]
+    return found
+
+
+def row(**values: str) -> str:
+    return "\t".join((ROW | values).get(name, "-") for name in FIELDS) + "\n"
+
+
+def test_a_run_that_ended_while_nobody_looked_is_read_to_its_end(alone: Lab) -> None:
+    """More than is read in one go."""
+    workflow_id = alone.launched()
+    folder = RunFolder(alone.settings, workflow_id)
+    folder.trace.write_text("".join(row(task_id=str(number), hash=f"ab/{number:06d}", name="x" * 1000) for number in range(1, 1201)))
+    folder.lock.touch()
+    folder.exit.write_text("0\n")
+    workflow = looked(alone, workflow_id)
+    assert (workflow["status"], workflow["stats"]["succeedCount"]) == ("SUCCEEDED", 1200)
+
+
+def test_a_run_whose_start_was_cut_off_by_a_kill_is_not_started_twice(alone: Lab) -> None:
+    workflow_id = alone.launched()
+    RunFolder(alone.settings, workflow_id).lock.touch()
+    workflow = looked(alone, workflow_id)
+    assert (workflow["status"], "Resume" in workflow["errorMessage"]) == ("FAILED", True)
+
+
+def test_a_run_that_lives_is_left_alone(alone: Lab) -> None:
+    """Its lock is held by its processes, here by the test."""
+    workflow_id = alone.launched()
+    folder = RunFolder(alone.settings, workflow_id)
+    lock = folder.take_lock()
+    assert lock is not None
+    with lock:
+        folder.trace.write_text(row())
+        assert [looked(alone, workflow_id)["status"] for _ in range(2)] == ["RUNNING", "RUNNING"]
+        assert folder.group() is None
+    assert looked(alone, workflow_id)["status"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [("1", "No such variable"), ("137", "Nextflow was killed"), ("", "Nextflow was killed"), ("x", "Nextflow was killed")]
+)
+def test_a_failed_run_says_what_is_known(alone: Lab, status: str, said: str) -> None:
+    workflow_id = alone.launched()
+    folder = RunFolder(alone.settings, workflow_id)
+    folder.lock.touch()
+    folder.exit.write_text(status)
+    folder.console.write_text("N E X T F L O W  ~  version 25.04.4\n\nERROR ~ No such variable: x\n\n -- Check script\n")
+    workflow = looked(alone, workflow_id)
+    assert (workflow["status"], said in workflow["errorMessage"]) == ("FAILED", True)
+
+
+def test_a_queued_run_is_cancelled_without_being_started(alone: Lab) -> None:
+    workflow_id = alone.launched()
+    assert alone.client().post(f"/api/workflow/{workflow_id}/cancel", json={}).status_code == 204
+    workflow = looked(alone, workflow_id)
+    assert (workflow["status"], workflow["start"], workflow["complete"] >= workflow["submit"]) == ("CANCELLED", None, True)
+    assert not RunFolder(alone.settings, workflow_id).lock.exists()
+
+
+def test_a_run_that_cannot_be_started_fails_and_keeps_no_other_from_it(alone: Lab) -> None:
+    first, second = alone.launched(), alone.launched()
+    folder = RunFolder(alone.settings, first)
+    folder.launch_dir.rmdir()
+    RunFolder(alone.settings, second).lock.touch()  # the test starts no Nextflow
+    workflow = looked(alone, first)
+    assert (workflow["status"], "could not be started" in workflow["errorMessage"]) == ("FAILED", True)
+    assert alone.client().get(f"/api/workflow/{second}").json()["workflow"]["status"] == "FAILED"
