@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write what follows from bin/llamaflow/params.py and sources.py: nextflow_schema.json, conf/params.config, docs/parameters.md, assets/schema_input.json.
+"""Write what follows from bin/llamaflow/params.py and sources.py: nextflow_schema.json, conf/params.config, docs/parameters.md, assets/schema_input.json,
+n8n's launch form.
 
 scripts/generate.py          write the files
 scripts/generate.py --check  fail if one of them is not up to date
@@ -18,6 +19,7 @@ sys.path.insert(0, str(ROOT / "bin"))
 from llamaflow.groups import Group  # noqa: E402
 from llamaflow.params import GROUP_OF, GROUPS  # noqa: E402
 from llamaflow.sources import Source  # noqa: E402
+from n8n_form import launch_workflow  # noqa: E402
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 ADDRESS = "https://raw.githubusercontent.com/llamaflow/llamaflow/master/"
@@ -171,11 +173,16 @@ def documentation() -> str:
     return "\n".join(lines)
 
 
+def n8n_workflow() -> str:
+    return launch_workflow(launch_schema())
+
+
 FILES = {
     "nextflow_schema.json": launch_schema,
     "assets/schema_input.json": samplesheet_schema,
     "conf/params.config": config,
     "docs/parameters.md": documentation,
+    "n8n/workflows/llamaflow-launch.json": n8n_workflow,
 }
 
 

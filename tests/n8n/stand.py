@@ -1,0 +1,133 @@
+"""n8n as a process, with our workflows in it; and who listens to what it sends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+from lab import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = ROOT / ".venv/n8n/node_modules"
+Object = dict[str, Any]
+
+
+class Sink:
+    """A web address that keeps the JSON that is sent to it."""
+
+    def __init__(self) -> None:
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(204)
+                self.end_headers()
+                sink.messages.append(json.loads(body))
+
+            def log_message(self, *_: object) -> None:
+                """Nothing on the console."""
+
+        self.messages: list[Object] = []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def message(self, words: str, seconds: float = 300) -> Object:
+        """The first message that holds these words, when it has come."""
+        found: Object = wait_until(lambda: next((one for one in self.messages if words in json.dumps(one)), None), seconds)
+        return found
+
+    def end(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def prepared(settings: Mapping[str, Any], switched_on: Sequence[str]) -> list[Object]:
+    """Our workflows with the configuration filled in, and nodes switched on whose credentials there are: what a person does in the editor."""
+    workflows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "n8n/workflows").glob("*.json"))]
+    for workflow in workflows:
+        for node in workflow["nodes"]:
+            if node["name"] in switched_on:
+                node["disabled"] = False
+            for field in node["parameters"].get("assignments", {}).get("assignments", []) if node["name"] == "Settings" else []:
+                field["value"] = settings.get(field["name"], field["value"])
+    return workflows
+
+
+class N8n:
+    """A fresh n8n, which can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        words = {
+            "N8N_USER_FOLDER": folder,
+            "N8N_ENCRYPTION_KEY": "only for tests",
+            "N8N_LISTEN_ADDRESS": "127.0.0.1",
+            "N8N_PORT": self.port,
+            "N8N_RUNNERS_BROKER_PORT": free_port(),
+            "N8N_SECURE_COOKIE": "false",
+            **{f"N8N_{name}_ENABLED": "false" for name in ("DIAGNOSTICS", "VERSION_NOTIFICATIONS", "TEMPLATES", "PERSONALIZATION", "COMMUNITY_PACKAGES")},
+        }
+        path = f"{INSTALLED / 'node/bin'}:{os.environ['PATH']}"
+        self.environment = os.environ | {"PATH": path} | {name: str(value) for name, value in words.items()}
+
+    def command(self, *words: str) -> None:
+        """Raises CalledProcessError."""
+        with (self.folder / "command.log").open("ab") as log:
+            subprocess.run([INSTALLED / ".bin/n8n", *words], env=self.environment, stdout=log, stderr=log, check=True, timeout=120)
+
+    def load(self, workflows: Sequence[Object], credentials: Sequence[Object]) -> None:
+        directory = self.folder / "workflows"
+        directory.mkdir()
+        for workflow in workflows:
+            (directory / f"{workflow['id']}.json").write_text(json.dumps(workflow), encoding="utf-8")
+        (self.folder / "credentials.json").write_text(json.dumps(credentials), encoding="utf-8")
+        self.command("import:credentials", f"--input={self.folder / 'credentials.json'}")
+        self.command("import:workflow", "--separate", f"--input={directory}")
+        for workflow in workflows:
+            self.command("publish:workflow", f"--id={workflow['id']}")
+
+    def start(self) -> N8n:
+        with (self.folder / "n8n.log").open("ab") as log:
+            self.process = subprocess.Popen([INSTALLED / ".bin/n8n", "start"], env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        wait_until(self.is_ready, 120)
+        return self
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "n8n.log").read_text()
+        try:
+            # it says that it is ready before the workflows are
+            return all(httpx.get(f"{self.address}/{path}").is_success for path in ("healthz/readiness", "form/llamaflow-launch", "form/llamaflow-collect"))
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """With everything that it has started, as when the machine goes."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def executions(self, status: str) -> int:
+        """How many executions have that status; waiting are those whose wait is stored."""
+        database = sqlite3.connect(f"file:{self.folder / '.n8n/database.sqlite'}?mode=ro", uri=True)
+        try:
+            found: int = database.execute("select count(*) from execution_entity where status = ?", (status,)).fetchone()[0]
+        finally:
+            database.close()
+        return found
