@@ -173,9 +173,8 @@ def test_generated_files_are_up_to_date() -> None:
 
 
 def test_generated_files_that_are_stale_are_named(tmp_path: Any) -> None:
-    shutil.copytree(ROOT / "bin/llamaflow", tmp_path / "bin/llamaflow", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts/generate.py", tmp_path / "scripts")
+    for directory in ("bin/llamaflow", "scripts", "n8n/workflows"):
+        shutil.copytree(ROOT / directory, tmp_path / directory, ignore=shutil.ignore_patterns("__pycache__"))
     script = [sys.executable, str(tmp_path / "scripts/generate.py")]
     assert subprocess.run(script).returncode == 0
     with (tmp_path / "nextflow_schema.json").open("a") as file:

@@ -104,7 +104,7 @@ class Workflow(Base):
     error_report: Mapped[str | None] = mapped_column(default=None)
     date_created: Mapped[dt.datetime] = mapped_column(default_factory=now)
     last_updated: Mapped[dt.datetime] = mapped_column(default_factory=now)
-    # what the supervisor needs
+    # what the runner needs
     ours: Mapped[bool] = mapped_column(default=True)  # False: started elsewhere, known by what nf-tower sends
     cancelled: Mapped[dt.datetime | None] = mapped_column(default=None)
     cancel_force: Mapped[bool] = mapped_column(default=False)

@@ -131,6 +131,7 @@ COUNTED = {
     "FAILED": "failed",
     "ABORTED": "aborted",
     "NEW": "pending",
+    "PENDING": "pending",
 }
 
 
