@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from full_disk import no_room_beyond
 from lab import Lab, launch_body, told
 
 
@@ -42,24 +40,13 @@ def test_files_of_results_stay_in_their_folder(lab: Lab, ana: TestClient, tmp_pa
         assert status(name) == 403
 
 
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """The system's own limit: a write beyond it fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("size", [0, 10, 20_000])
 def test_a_launch_on_a_full_disk(tmp_path: Path, size: int) -> None:
     """First the run's files cannot be written, then only the database."""
     lab = Lab(tmp_path)
     ana = lab.client()
     ana.get("/api/workflow")  # when the token was last used is written once a minute
-    with no_file_longer_than(size):
+    with no_room_beyond(size):
         answer = ana.post("/api/workflow/launch", json=launch_body())
     assert "cannot write" in told(answer, 507)
     assert ana.get("/api/workflow").json()["totalSize"] == 0
@@ -71,7 +58,7 @@ def test_an_upload_on_a_full_disk(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     ana = lab.client()
     address = f"/api/datasets/{ana.post('/api/datasets', json={'name': 'rows'}).json()['dataset']['id']}"
-    with no_file_longer_than(100_000):
+    with no_room_beyond(100_000):
         answer = ana.post(f"{address}/upload", files={"file": ("x.csv", b"a\n" * 100_000)})
     assert "cannot write" in told(answer, 507)
     assert ana.get(f"{address}/versions").json() == {"versions": []}

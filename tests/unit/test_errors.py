@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import ROOT, no_room_beyond
+from full_disk import no_room_beyond
+from tiny import ROOT
 
 from llamaflow.errors import DataError, LlamaflowError, StorageError, TemporaryError, UsageError, as_llamaflow_error, exits_cleanly
 

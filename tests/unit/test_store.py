@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import no_room_beyond
+from full_disk import no_room_beyond
 
 from llamaflow.errors import as_llamaflow_error
 from llamaflow.store import Store

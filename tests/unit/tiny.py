@@ -7,11 +7,10 @@ import importlib
 import io
 import json
 import os
-import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -229,17 +228,6 @@ def _end_with(work: Callable[[], object], output: int) -> NoReturn:
         with suppress(BrokenPipeError):
             sys.stdout.flush()
         os._exit(status)
-
-
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """Files of this process cannot grow beyond so many bytes: what a full disk does, without one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def json_of(path: Path) -> Any:

@@ -179,15 +179,21 @@ def read_files(session: Session, workflow: Workflow, folder: RunFolder) -> bool:
     workflow.session_id = told.session_id or workflow.session_id
     workflow.nextflow = told.nextflow or workflow.nextflow
     ended, workflow.trace_read = trace.grown(folder.trace, workflow.trace_read)
+    if not (told.started or ended or _has_waiting(session, workflow)):
+        return bool(lines)
     known = {task.hash: task for task in session.scalars(select(Task).where(Task.workflow_id == workflow.id))}
     changed = [_add(session, known, _just_started(workflow, known, *pair)) for pair in told.started.items() if pair[0] not in known]
     changed += [_add(session, known, task) for task in trace.tasks_in_trace(workflow.id, ended)]
     changed += [task for task in known.values() if task.status == "SUBMITTED" and _has_begun(task, Path(workflow.work_dir))]
-    if changed or lines:
-        workflow.last_updated = now()
     if changed:
+        workflow.last_updated = now()
         workflow.progress = trace.progress_of(list(known.values()))
     return bool(lines or ended)
+
+
+def _has_waiting(session: Session, workflow: Workflow) -> bool:
+    """Whether there are tasks that have been submitted, and may have begun by now."""
+    return session.scalar(select(Task.hash).where(Task.workflow_id == workflow.id, Task.status == "SUBMITTED").limit(1)) is not None
 
 
 def _just_started(workflow: Workflow, known: dict[str, Task], digest: str, name: str) -> Task:

@@ -28,54 +28,6 @@ class Failure(Shape):
     errors: list[Fault] | None = None
 
 
-class ServiceInfo(Shape):
-    version: str
-    api_version: str
-    commit_id: str | None = None
-    auth_types: list[str]
-    login_path: str
-    navbar: Object | None = None
-    heartbeat_interval: int
-    user_workspace_enabled: bool
-    allow_instance_credentials: bool
-    landing_url: str | None = None
-    terms_of_use_url: str | None = None
-    content_url: str | None = None
-
-
-class ServiceInfoAnswer(Shape):
-    service_info: ServiceInfo
-
-
-class UserShape(Shape):
-    id: int
-    user_name: str
-    email: str | None = None
-    first_name: str | None = None
-    last_name: str | None = None
-    trusted: bool = True
-
-
-class UserInfo(Shape):
-    user: UserShape
-    need_consent: bool = False
-    default_workspace_id: int
-
-
-class OrgAndWorkspace(Shape):
-    org_id: int
-    org_name: str
-    workspace_id: int
-    workspace_name: str
-    workspace_full_name: str
-    visibility: str
-    roles: list[str]
-
-
-class OrgsAndWorkspaces(Shape):
-    orgs_and_workspaces: list[OrgAndWorkspace]
-
-
 class ComputeEnv(Shape):
     id: str
     name: str
@@ -87,14 +39,6 @@ class ComputeEnv(Shape):
     workspace_name: str | None = None
     message: str | None = None
     last_used: Time | None = None
-
-
-class ComputeEnvs(Shape):
-    compute_envs: list[ComputeEnv]
-
-
-class ComputeEnvAnswer(Shape):
-    compute_env: ComputeEnv
 
 
 class LaunchRequest(Shape):
@@ -174,22 +118,6 @@ class LabelShape(Shape):
     value: str | None = None
     resource: bool = False
     is_default: bool = False
-
-
-class LabelAnswer(LabelShape):
-    pass
-
-
-class LabelRequest(Shape):
-    name: str = Field(min_length=1, max_length=39)
-    value: str | None = Field(None, max_length=39)
-    resource: bool = False
-    is_default: bool = False
-
-
-class Labels(Shape):
-    labels: list[LabelShape]
-    total_size: int
 
 
 class WorkflowShape(Shape):
@@ -329,151 +257,3 @@ class Report(Shape):
 class Reports(Shape):
     base_path: str
     reports: list[Report]
-
-
-class PipelineShape(Shape):
-    pipeline_id: int
-    name: str
-    description: str | None
-    icon: str | None
-    repository: str
-    user_name: str | None = None
-    user_first_name: str | None = None
-    user_last_name: str | None = None
-    org_id: int | None = None
-    org_name: str | None = None
-    workspace_id: int | None = None
-    workspace_name: str | None = None
-    visibility: str = "SHARED"
-    labels: list[LabelShape] | None = None
-    date_created: Time
-    last_updated: Time
-
-
-class PipelineAnswer(Shape):
-    pipeline: PipelineShape
-
-
-class Pipelines(Shape):
-    pipelines: list[PipelineShape]
-    total_size: int
-
-
-class PipelineRequest(Shape):
-    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{1,98}$")
-    description: str | None = Field(None, max_length=1000)
-    icon: str | None = Field(None, max_length=255)
-    label_ids: list[Annotated[int, Field(ge=0, le=MOST)]] | None = None
-    launch: LaunchRequest
-
-
-class PipelineSchema(Shape):
-    """schema_ is the text of nextflow_schema.json, params what a launch begins with, both strings."""
-
-    schema_: str = Field(alias="schema")
-    params: str | None
-
-
-class DatasetShape(Shape):
-    id: str
-    name: str
-    description: str | None
-    media_type: str | None
-    deleted: bool = False
-    date_created: Time
-    last_updated: Time
-    version: int | None = None
-
-
-class DatasetAnswer(Shape):
-    dataset: DatasetShape
-
-
-class Datasets(Shape):
-    datasets: list[DatasetShape]
-    total_size: int
-
-
-class DatasetRequest(Shape):
-    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$")
-    description: str | None = Field(None, max_length=1000)
-
-
-class DatasetVersionShape(Shape):
-    dataset_id: str
-    dataset_name: str
-    dataset_description: str | None
-    version: int
-    file_name: str
-    media_type: str
-    has_header: bool
-    url: str
-    disabled: bool = False
-    date_created: Time
-    last_updated: Time
-
-
-class DatasetVersionAnswer(Shape):
-    version: DatasetVersionShape
-
-
-class DatasetVersions(Shape):
-    versions: list[DatasetVersionShape]
-
-
-class ActionShape(Shape):
-    id: str
-    name: str
-    source: str = "tower"
-    status: str = "ACTIVE"
-    launch: Launch
-    endpoint: str
-    last_seen: Time | None
-    date_created: Time
-    last_updated: Time
-
-
-class ActionAnswer(Shape):
-    action: ActionShape
-
-
-class Actions(Shape):
-    actions: list[ActionShape]
-
-
-class ActionRequest(Shape):
-    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,98}$")
-    source: str = Field(pattern="^tower$")
-    launch: LaunchRequest
-
-
-class ActionCreated(Shape):
-    action_id: str
-
-
-class ActionLaunchBody(Shape):
-    params: Object = {}
-
-
-class TokenShape(Shape):
-    id: int
-    name: str
-    scope: str
-    last_used: Time | None
-    expires: Time | None
-    date_created: Time
-
-
-class Tokens(Shape):
-    tokens: list[TokenShape]
-
-
-class TokenRequest(Shape):
-    name: str = Field(min_length=1, max_length=50)
-    scope: str | None = Field(None, pattern="^(read|launch|admin)$")
-    days: int | None = Field(None, ge=1, le=3650)
-
-
-class TokenCreated(Shape):
-    access_key: str
-    token: TokenShape

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import FAILING, SETTINGS, TRIAL_FILES, Child, Lab, counts, history, json_of, no_room_beyond, same_weights, weights_of, with_values
+from full_disk import no_room_beyond
+from tiny import FAILING, SETTINGS, TRIAL_FILES, Child, Lab, counts, history, json_of, same_weights, weights_of, with_values
 
 from llamaflow.trials import TECHNIQUES
 

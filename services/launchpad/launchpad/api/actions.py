@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,21 +15,55 @@ from launchpad.api.common import NOTHING, Config, Runs
 from launchpad.auth import Caller, Launcher, Reader, Store
 from launchpad.errors import conflict, forbidden
 from launchpad.settings import Settings
-from launchpad.shapes import LaunchRequest
+from launchpad.shapes import Launch, LaunchRequest, Object, Shape, Time
 from launchpad.store import Action, now
 
 router = APIRouter(prefix="/actions", tags=["actions"])
 Id = Annotated[str, Path(alias="actionId")]
 
 
+class ActionShape(Shape):
+    id: str
+    name: str
+    source: str = "tower"
+    status: str = "ACTIVE"
+    launch: Launch
+    endpoint: str
+    last_seen: Time | None
+    date_created: Time
+    last_updated: Time
+
+
+class ActionAnswer(Shape):
+    action: ActionShape
+
+
+class Actions(Shape):
+    actions: list[ActionShape]
+
+
+class ActionRequest(Shape):
+    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,98}$")
+    source: str = Field(pattern="^tower$")
+    launch: LaunchRequest
+
+
+class ActionCreated(Shape):
+    action_id: str
+
+
+class ActionLaunchBody(Shape):
+    params: Object = Field(default_factory=dict)
+
+
 @router.get("")
-def list_actions(caller: Reader, session: Store, settings: Config, request: Request) -> shapes.Actions:
+def list_actions(caller: Reader, session: Store, settings: Config, request: Request) -> Actions:
     found = session.scalars(select(Action).where(Action.user_id == caller.user_id).order_by(Action.date_created))
-    return shapes.Actions(actions=[_shape(settings, request, action) for action in found])
+    return Actions(actions=[_shape(settings, request, action) for action in found])
 
 
 @router.post("")
-def create_action(caller: Launcher, session: Store, body: shapes.ActionRequest) -> shapes.ActionCreated:
+def create_action(caller: Launcher, session: Store, body: ActionRequest) -> ActionCreated:
     if session.scalar(select(Action.id).where(Action.user_id == caller.user_id, Action.name == body.name)) is not None:
         raise conflict(f"You have an action called {body.name} already.")
     launches.pipeline_of(session, caller, body.launch)
@@ -36,12 +71,12 @@ def create_action(caller: Launcher, session: Store, body: shapes.ActionRequest) 
     action = Action(id=launches.new_id(), user_id=caller.user_id, name=body.name, launch=body.launch.model_dump(exclude_none=True))
     session.add(action)
     session.commit()
-    return shapes.ActionCreated(action_id=action.id)
+    return ActionCreated(action_id=action.id)
 
 
 @router.get("/{actionId}")
-def get_action(caller: Reader, session: Store, settings: Config, request: Request, action_id: Id) -> shapes.ActionAnswer:
-    return shapes.ActionAnswer(action=_shape(settings, request, _own(session, caller, action_id)))
+def get_action(caller: Reader, session: Store, settings: Config, request: Request, action_id: Id) -> ActionAnswer:
+    return ActionAnswer(action=_shape(settings, request, _own(session, caller, action_id)))
 
 
 @router.delete("/{actionId}", status_code=204)
@@ -52,7 +87,7 @@ def delete_action(caller: Launcher, session: Store, action_id: Id) -> Response:
 
 
 @router.post("/{actionId}/launch")
-def launch_action(caller: Launcher, session: Store, settings: Config, runner: Runs, action_id: Id, body: shapes.ActionLaunchBody) -> shapes.Launched:
+def launch_action(caller: Launcher, session: Store, settings: Config, runner: Runs, action_id: Id, body: ActionLaunchBody) -> shapes.Launched:
     """Launch with the action's parameters, and the body's in their place where both have them."""
     action = _own(session, caller, action_id)
     kept = LaunchRequest.model_validate(action.launch)
@@ -71,7 +106,7 @@ def _own(session: Session, caller: Caller, action_id: str) -> Action:
     return found
 
 
-def _shape(settings: Settings, request: Request, action: Action) -> shapes.ActionShape:
+def _shape(settings: Settings, request: Request, action: Action) -> ActionShape:
     fields = {name: getattr(action, name) for name in ("id", "name", "last_seen", "date_created", "last_updated")}
     endpoint = f"{str(request.base_url).rstrip('/')}/api/actions/{action.id}/launch"
-    return shapes.ActionShape(**fields, launch=launches.launch_shape(settings, action.id, action.launch), endpoint=endpoint)
+    return ActionShape(**fields, launch=launches.launch_shape(settings, action.id, action.launch), endpoint=endpoint)

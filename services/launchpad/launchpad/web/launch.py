@@ -121,7 +121,7 @@ def _kept(session: Session, settings: Settings, caller: Caller, file_name: str, 
     dataset = session.scalar(select(Dataset).where(Dataset.user_id == caller.user_id, Dataset.name == name))
     is_new = dataset is None
     if dataset is None:
-        made = datasets_api.create_dataset(caller, session, shapes.DatasetRequest(name=name))
+        made = datasets_api.create_dataset(caller, session, datasets_api.DatasetRequest(name=name))
         dataset = datasets.own(session, caller, made.dataset.id)
     try:
         return datasets.add_version(session, settings, dataset, file_name, file.file, header=True)
