@@ -90,8 +90,8 @@ def _run(job: Job, threads: int) -> Usage:
 
 
 def step(name: str, *arguments: Any, settings: dict[str, Any], log: Path) -> Job:
-    """A step of the pipeline as it is called there."""
-    return Job([BIN / f"{name}.py", *arguments], settings, log / f"{name}.log")
+    """A step of the pipeline as it is called there, with the huge pages of nextflow.config."""
+    return Job([BIN / f"{name}.py", *arguments], settings, log / f"{name}.log", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 
 def fetch_model(cache: Path, template: str | None = None) -> Path:

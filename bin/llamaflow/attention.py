@@ -37,7 +37,8 @@ def short_rows(
     scaling = width**-0.5 if scaling is None else scaling
     groups = key.shape[1]
     scores = (query * scaling).reshape(rows, groups, -1, width) @ key.transpose(2, 3)
-    scores = scores.view(rows, heads, tokens, tokens).add_(_as_summand(attention_mask, tokens, scores))
+    # a new tensor: on the way back, a change of a view in place costs two copies
+    scores = scores.view(rows, heads, tokens, tokens) + _as_summand(attention_mask, tokens, scores)
     weights = scores.softmax(-1).view(rows, groups, -1, tokens)
     return (weights @ value).view(rows, heads, tokens, -1).transpose(1, 2).contiguous(), None
 

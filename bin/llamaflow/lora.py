@@ -20,6 +20,8 @@ from torch.nn.functional import linear
 
 from llamaflow.adapters import peft_config, save_adapter
 from llamaflow.batches import Row
+from llamaflow.models import device
+from llamaflow.norms import quicken
 from llamaflow.trials import Trial
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class LoraPack:
             else:
                 self.model.add_adapter(name, config)
         self.model.set_requires_grad(list(self.names.values()))
+        self.norms = quicken(self.model) if device() == "cpu" else []
         self.layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
         self.starts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for trial in trials:
@@ -139,8 +142,8 @@ class LoraPack:
 
     def close(self) -> None:
         """Take the adapters out of the base again."""
-        for layer in self.layers:
-            del layer.forward
+        for module in (*self.layers, *self.norms):
+            del module.forward
         self.model.unload()
 
 
@@ -179,30 +182,29 @@ class LinearWithAdapters(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, sizes: list[int], scales: list[float], *matrices: torch.Tensor
     ) -> torch.Tensor:
         result = linear(x, weight, bias)
-        lows = []
-        for own, out, scale, a, b in zip(_flat(x, sizes), _flat(result, sizes), scales, matrices[::2], matrices[1::2], strict=True):
-            lows.append(own @ a.to(x.dtype).T)
-            out.addmm_(lows[-1], b.to(x.dtype).T, alpha=scale)
-        ctx.sizes, ctx.scales = sizes, scales
-        ctx.save_for_backward(x, weight, *lows, *matrices)
+        ins = [a.to(x.dtype) for a in matrices[::2]]
+        outs = [(b * scale).to(x.dtype) for b, scale in zip(matrices[1::2], scales, strict=True)]
+        lows = [own @ a.T for own, a in zip(_flat(x, sizes), ins, strict=True)]
+        for out, low, b in zip(_flat(result, sizes), lows, outs, strict=True):
+            out.addmm_(low, b.T)
+        ctx.sizes, ctx.scales, ctx.dtype = sizes, scales, matrices[0].dtype
+        ctx.save_for_backward(x, weight, *lows, *ins, *outs)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
         x, weight, *kept = ctx.saved_tensors
-        lows, matrices = kept[: len(ctx.sizes)], kept[len(ctx.sizes) :]
+        lows, ins, outs = (kept[start : start + len(ctx.sizes)] for start in range(0, len(kept), len(ctx.sizes)))
         to_x = gradient @ weight if ctx.needs_input_grad[0] else None
         into_x = _flat(to_x, ctx.sizes) if to_x is not None else [None] * len(lows)
         to_matrices = []
-        for own, out, into, low, scale, a, b in zip(
-            _flat(x, ctx.sizes), _flat(gradient, ctx.sizes), into_x, lows, ctx.scales, matrices[::2], matrices[1::2], strict=True
-        ):
-            to_low = (out @ b.to(x.dtype)).mul_(scale)
+        for own, into, to_y, low, a, b, scale in zip(_flat(x, ctx.sizes), into_x, _flat(gradient, ctx.sizes), lows, ins, outs, ctx.scales, strict=True):
+            to_low = to_y @ b
             if into is not None:
-                into.addmm_(to_low, a.to(x.dtype))
+                into.addmm_(to_low, a)
             # oneDNN is a third faster where the narrow matrix is the one that is copied
-            to_matrices += [(to_low.T.contiguous() @ own).to(a.dtype), (low.T.contiguous() @ out).T.to(b.dtype).mul_(scale)]
+            to_matrices += [(to_low.T.contiguous() @ own).to(ctx.dtype), (low.T.contiguous() @ to_y).T.to(ctx.dtype).mul_(scale)]
         return to_x, None, None, None, None, *to_matrices
 
 

@@ -29,6 +29,8 @@ from llamaflow.techniques import Trainable
 Owned = tuple[Learner, Row]
 Families = dict[Learner, list[Family]]
 
+WITHOUT_GRADIENTS = 4  # times as many tokens at once: no layer's activations are kept
+
 
 class StopRequest:
     """Remembers SIGTERM (preemption, time limit), so that the loop can save before it ends."""
@@ -119,7 +121,8 @@ class PackTraining:
         labelled = {learner: max(1, sum(int((row.labels != IGNORED).sum()) for row in own)) for learner, own in rows.items()}
         total = dict.fromkeys(rows, 0.0)
         owned = [(learner, row) for learner, own in rows.items() for row in own]
-        for piece in pieces(owned, max(1, self.tokens_at_once // length)):
+        at_once = self.tokens_at_once * (1 if self.trainable.model.training else WITHOUT_GRADIENTS)
+        for piece in pieces(owned, max(1, at_once // length)):
             for learner, loss in self._piece(piece, length, labelled).items():
                 total[learner] += loss
         return total

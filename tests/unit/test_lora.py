@@ -94,7 +94,7 @@ def test_alone_it_is_what_peft_computes(lab: Lab, technique: str) -> None:
             ours.backward()
             other.backward()
             for one, two in zip(our_weights, their_weights, strict=True):
-                torch.testing.assert_close(one.grad, two.grad, rtol=1e-3, atol=1e-6)
+                torch.testing.assert_close(one.grad, two.grad, rtol=1e-3, atol=5e-6)  # after steps that differ by rounding
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
