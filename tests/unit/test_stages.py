@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -264,11 +263,40 @@ def test_two_processes_train_as_one_does(labs: dict[str, Lab], tmp_path: Path, s
         assert weights_of(found / "model").keys() == weights_of(alone / "model").keys()
 
 
+@pytest.mark.slow
+def test_two_processes_that_the_system_stops_go_on_to_the_same_end(labs: dict[str, Lab], tmp_path: Path) -> None:
+    """The launcher passes the signal on, both take the same step last, and the first one saves."""
+    lab, together = labs["preference"], {"num_processes": 2, "parallelism": "ddp"}
+    (trial,) = lab.trials(stage="dpo", techniques="full", **QUICK | {"learning_rate": 5e-4, "lr_scheduler_type": "cosine"})
+    whole = train_apart(lab, trial, tmp_path / "whole", **together)
+    kept = {**together, "checkpoint_dir": str(tmp_path / "store")}
+    with apart(lab, trial, tmp_path / "stopped", **kept) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "step 4/10" in line)
+        process.terminate()
+        _, said = process.communicate()
+    assert process.returncode == 75, said
+    saved = json_of(tmp_path / "store" / trial["trial_id"] / "checkpoint" / "state.json")
+    assert 4 <= saved["step"] < 10
+    assert f"stopped by the system at step {saved['step']} of 10" in said
+    resumed = train_apart(lab, trial, tmp_path / "resumed", **kept)
+    assert [row["loss"] for row in history(resumed)] == pytest.approx([row["loss"] for row in history(whole)], rel=1e-3)
+
+
 def train_apart(lab: Lab, trial: dict[str, Any], outdir: Path, **compute: Any) -> Path:
-    """As Nextflow would: processes of their own, settings on standard input."""
-    outdir.mkdir()
-    given = SETTINGS | {"trials": [trial], "training": {}, "compute": compute}
-    command = [sys.executable, ROOT / "bin/train_trials.py", "--model", lab.model, "--tokens", lab.tokens, "--dataset", lab.dataset, "--outdir", outdir]
-    ended = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    """In processes of its own, to the end."""
+    with apart(lab, trial, outdir, **compute) as process:
+        _, said = process.communicate()
+    assert process.returncode == 0, said
     return outdir / "trials" / str(trial["trial_id"])
+
+
+def apart(lab: Lab, trial: dict[str, Any], outdir: Path, **compute: Any) -> subprocess.Popen[str]:
+    """As Nextflow would: a process of its own, settings on standard input."""
+    outdir.mkdir()
+    given = SETTINGS | {"trials": [trial], "training": {"logging_steps": 1}, "compute": compute}
+    command = [sys.executable, ROOT / "bin/train_trials.py", "--model", lab.model, "--tokens", lab.tokens, "--dataset", lab.dataset, "--outdir", outdir]
+    settings = outdir.with_suffix(".json")
+    write_json(settings, given)
+    with settings.open() as file:
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
