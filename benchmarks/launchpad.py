@@ -86,7 +86,7 @@ def fill(folder: Path, runs: int) -> tuple[str, str]:
         ]  # fmt: skip
         run = Workflow(
             id="", user_id=token.user_id, user_name="me", run_name="", session_id="", project_name="llamaflow", repository=str(PIPELINE), launch_dir="", work_dir="",
-            status="SUCCEEDED", params={"learning_rate": "1e-4,2e-4", "lora_r": "8,16"}, progress=trace.progress_of(tasks), stats=trace.stats_of(tasks),
+            status="SUCCEEDED", params={"learning_rate": "1e-4,2e-4", "lora_r": "8,16"}, **trace.progress_of(tasks), stats=trace.stats_of(tasks),
             success=True, exit_status=0, complete=now(), duration=900_000,
         )  # fmt: skip
         many = range(runs)

@@ -130,7 +130,7 @@ def test_progress_counts_tasks_by_status_and_process() -> None:
         task("D", "SUBMITTED"),
     ]
     found = trace.progress_of(tasks)
-    counted = found["workflowProgress"]
+    counted = found["workflow_progress"]
     assert [counted[name] for name in ("succeeded", "cached", "running", "submitted", "failed", "ignored", "aborted", "retries", "pending")] == [
         1,
         1,
@@ -145,9 +145,9 @@ def test_progress_counts_tasks_by_status_and_process() -> None:
     assert [counted[name] for name in ("cpuTime", "cpuLoad", "cpuEfficiency")] == [4000, 1500, 37.5]
     assert [counted[name] for name in ("memoryRss", "memoryReq", "memoryEfficiency", "readBytes")] == [300, 1000, 30.0, 7]
     assert [counted[name] for name in ("loadTasks", "loadCpus", "loadMemory")] == [2, 5, 500]
-    assert [(process["process"], process["succeeded"]) for process in found["processesProgress"]] == [("A", 1), ("B", 0), ("B2", 0), ("C", 0), ("D", 0)]
-    assert found["totalProcesses"] == 5
-    assert trace.progress_of([])["workflowProgress"]["cpuEfficiency"] == 0
+    assert [(process["process"], process["succeeded"]) for process in found["processes_progress"]] == [("A", 1), ("B", 0), ("B2", 0), ("C", 0), ("D", 0)]
+    assert found["total_processes"] == 5
+    assert trace.counters([])["cpuEfficiency"] == 0
 
 
 def test_metrics_are_quartiles_with_the_tasks_that_are_nearest() -> None:

@@ -239,7 +239,7 @@ def trained(lab: Lab, tmp_path: Path) -> str:
     task = Task(
         workflow_id=run, hash="ab/123456", task_id=3, status="FAILED", name="A:TRAIN_TRIALS (tiny)", process="A:TRAIN_TRIALS", tag="tiny", workdir=str(work)
     )
-    lab.change(run, progress=progress_of([task]))
+    lab.change(run, **progress_of([task]))
     with lab.sessions() as session:
         session.add(task)
         session.commit()

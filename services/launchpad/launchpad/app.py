@@ -28,6 +28,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
     409: {"model": Failure, "description": "In conflict with what there is."},
     413: {"model": Failure, "description": "Too large."},
     429: {"model": Failure, "description": "Too many requests."},
+    507: {"model": Failure, "description": "The disk is full."},
 }
 LLAMAFLOW = "llamaflow"
 
@@ -60,9 +61,20 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(part.router, prefix="/api", responses=FAILURES)
     app.include_router(pages.router)
     answer_errors_of(app)
+    describe_no_422(app)
     app.add_middleware(BodyLimit, settings.max_body, settings.max_upload, lambda request: is_known(sessions, request))
     app.add_middleware(Unkept)
     return app
+
+
+def describe_no_422(app: FastAPI) -> None:
+    """FastAPI describes 422 for what does not fit, which is answered with 400, as the Platform does."""
+    spec = app.openapi()  # kept, and not made again
+    for methods in spec["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        spec["components"]["schemas"].pop(name, None)
 
 
 def register_llamaflow(settings: Settings, sessions: Sessions) -> None:

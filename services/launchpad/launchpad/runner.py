@@ -187,7 +187,7 @@ def read_files(session: Session, workflow: Workflow, folder: RunFolder) -> bool:
     changed += [task for task in known.values() if task.status == "SUBMITTED" and _has_begun(task, Path(workflow.work_dir))]
     if changed:
         workflow.last_updated = now()
-        workflow.progress = trace.progress_of(list(known.values()))
+        trace.note_progress(workflow, list(known.values()))
     return bool(lines or ended)
 
 
@@ -248,7 +248,8 @@ def settle(session: Session, workflow: Workflow, status: str, complete: dt.datet
     for task in tasks:
         if task.status not in trace.ENDED:
             task.status, task.complete = "ABORTED", workflow.complete
-    workflow.progress, workflow.stats = trace.progress_of(tasks), trace.stats_of(tasks)
+    trace.note_progress(workflow, tasks)
+    workflow.stats = trace.stats_of(tasks)
     session.commit()
 
 

@@ -19,7 +19,7 @@ def now() -> dt.datetime:
 
 
 class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
-    type_annotation_map = {Object: JSON, list[str]: JSON, list[int]: JSON}  # noqa: RUF012
+    type_annotation_map = {Object: JSON, list[Object]: JSON, list[str]: JSON, list[int]: JSON}  # noqa: RUF012
 
 
 class User(Base):
@@ -58,7 +58,7 @@ class Pipeline(Base):
 
 
 class Workflow(Base):
-    """A run. Times are UTC, duration is in milliseconds."""
+    """A run. Times are UTC, duration is in milliseconds. Deferred is what a list of runs does not show."""
 
     __tablename__ = "workflow"
     __table_args__ = (
@@ -78,7 +78,7 @@ class Workflow(Base):
     work_dir: Mapped[str]
     output_dir: Mapped[str | None] = mapped_column(default=None)
     status: Mapped[str] = mapped_column(default="SUBMITTED")
-    launch: Mapped[Object] = mapped_column(default_factory=dict)  # the request, as GET /workflow/{id}/launch answers it
+    launch: Mapped[Object] = mapped_column(default_factory=dict, deferred=True)  # the request, as GET /workflow/{id}/launch answers it
     params: Mapped[Object] = mapped_column(default_factory=dict)
     resume: Mapped[bool] = mapped_column(default=False)
     revision: Mapped[str | None] = mapped_column(default=None)
@@ -92,7 +92,9 @@ class Workflow(Base):
     nextflow: Mapped[Object | None] = mapped_column(default=None)
     command_line: Mapped[str | None] = mapped_column(default=None)
     stats: Mapped[Object | None] = mapped_column(default=None)
-    progress: Mapped[Object] = mapped_column(default_factory=dict)
+    workflow_progress: Mapped[Object] = mapped_column(default_factory=dict)
+    processes_progress: Mapped[list[Object]] = mapped_column(default_factory=list, deferred=True)
+    total_processes: Mapped[int] = mapped_column(default=0)
     label_ids: Mapped[list[int]] = mapped_column(default_factory=list)
     submit: Mapped[dt.datetime] = mapped_column(default_factory=now)
     start: Mapped[dt.datetime | None] = mapped_column(default=None)

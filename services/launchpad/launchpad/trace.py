@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launchpad.store import Task
+from launchpad.store import Task, Workflow
 
 Object = dict[str, Any]
 # of the trace file -> of the API's task
@@ -136,13 +136,18 @@ COUNTED = {
 
 
 def progress_of(tasks: list[Task]) -> Object:
-    """The Platform's counters, of the run and of each process."""
+    """The Platform's counters, of the run and of each process, as a Workflow keeps them."""
     processes = list(dict.fromkeys(task.process for task in sorted(tasks, key=lambda task: task.task_id)))
-    each = [{"process": name, **_counters([task for task in tasks if task.process == name])} for name in processes]
-    return {"workflowProgress": _counters(tasks), "processesProgress": each, "totalProcesses": len(each)}
+    each = [{"process": name, **counters([task for task in tasks if task.process == name])} for name in processes]
+    return {"workflow_progress": counters(tasks), "processes_progress": each, "total_processes": len(each)}
 
 
-def _counters(tasks: list[Task]) -> Object:
+def note_progress(workflow: Workflow, tasks: list[Task]) -> None:
+    for name, value in progress_of(tasks).items():
+        setattr(workflow, name, value)
+
+
+def counters(tasks: list[Task]) -> Object:
     statuses = Counter(COUNTED.get(task.status, "ignored") for task in tasks)
     ignored = sum(task.status == "FAILED" and task.measured.get("errorAction") == "IGNORE" for task in tasks)
     going = [task for task in tasks if task.status in ("RUNNING", "SUBMITTED")]
@@ -180,7 +185,7 @@ def _counters(tasks: list[Task]) -> Object:
 
 
 def stats_of(tasks: list[Task]) -> Object:
-    counted = _counters(tasks)
+    counted = counters(tasks)
     names = {"succeedCount": "succeeded", "failedCount": "failed", "cachedCount": "cached", "ignoredCount": "ignored"}
     return {**{name: counted[ours] for name, ours in names.items()}, "computeTimeFmt": f"{counted['cpuTime'] / 3_600_000:.1f} h"}
 

@@ -176,7 +176,7 @@ def _take_tasks(session: Session, workflow: Workflow, sent: Any) -> None:
         if known is None or known.status not in trace.ENDED or task.status in trace.ENDED:  # what was sent before the end may come after it
             session.merge(task)
     session.flush()
-    workflow.progress = trace.progress_of(list(session.scalars(select(Task).where(Task.workflow_id == workflow.id))))
+    trace.note_progress(workflow, list(session.scalars(select(Task).where(Task.workflow_id == workflow.id))))
 
 
 def _task(workflow: Workflow, sent: SentTask) -> Task:

@@ -99,7 +99,7 @@ def get_launch(caller: Reader, session: Store, settings: Config, workflow_id: Id
 
 @router.get("/{workflowId}/progress")
 def get_progress(caller: Reader, session: Store, workflow_id: Id) -> shapes.ProgressAnswer:
-    return shapes.ProgressAnswer(progress=_progress(own(session, caller, workflow_id)))
+    return shapes.ProgressAnswer(progress=progress_of(own(session, caller, workflow_id)))
 
 
 @router.get("/{workflowId}/tasks")
@@ -246,7 +246,7 @@ def _entry(session: Session, caller: Caller, workflow: Workflow, attributes: str
     wanted = attributes.split(",")
     return shapes.WorkflowEntry(
         workflow=shapes.WorkflowShape.model_validate(workflow),
-        progress=_progress(workflow, each=each_process) if "progress" in wanted or not attributes else None,
+        progress=progress_of(workflow, each=each_process) if "progress" in wanted or not attributes else None,
         labels=labels_of(session, workflow.label_ids) if "labels" in wanted or not attributes else None,
         org_id=1,
         org_name=ORG,
@@ -255,10 +255,12 @@ def _entry(session: Session, caller: Caller, workflow: Workflow, attributes: str
     )
 
 
-def _progress(workflow: Workflow, *, each: bool = True) -> shapes.ProgressShape:
-    kept = workflow.progress or trace.progress_of([])
-    processes = kept["processesProgress"] if each else []
-    return shapes.ProgressShape(workflow_progress=kept["workflowProgress"], processes_progress=processes, total_processes=kept["totalProcesses"])
+def progress_of(workflow: Workflow, *, each: bool = True) -> shapes.ProgressShape:
+    return shapes.ProgressShape(
+        workflow_progress=workflow.workflow_progress or trace.counters([]),
+        processes_progress=workflow.processes_progress if each else [],
+        total_processes=workflow.total_processes,
+    )
 
 
 def task_shape(task: Task) -> shapes.TaskShape:

@@ -109,13 +109,12 @@ def _view(session: Session, settings: Settings, caller: Caller, run: Workflow) -
     """What a run's page shows."""
     directory, going = results.root(run), run.status in WAITING
     chosen = select(Task).where(Task.workflow_id == run.id)
-    progress = run.progress or trace.progress_of([])
     folder = RunFolder(settings, run.id)
     return {
         "caller": caller,
         "run": run,
         "going": going,
-        "progress": progress,
+        "progress": workflows.progress_of(run),
         "bar": bar,
         "tasks": session.scalars(chosen.order_by(Task.task_id.desc()).limit(MOST_TASKS)).all(),
         "task_count": session.scalar(select(func.count()).select_from(chosen.subquery())),
