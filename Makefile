@@ -42,7 +42,7 @@ api: setup
 launchpad: setup
 	llamaflow-launchpad serve
 
-# Real n8n, with a real launchpad: n8n/setup takes 3 GB and some minutes, so it is no part of make test
+# Real n8n, with a real launchpad: n8n/setup takes 3 GB and some minutes, so it is no part of make test, but of .ci/run
 test-n8n: setup
 	n8n/setup
 	pytest -m n8n tests/n8n
