@@ -26,9 +26,9 @@ class FrozenRMSNorm(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         normal, scale, weight = ctx.saved_tensors
-        gradient, normal = (gradients[0] * weight).float(), normal.float()
-        along = torch.linalg.vecdot(gradient, normal).unsqueeze(-1) / -normal.shape[-1]
-        return gradient.addcmul_(normal, along).mul_(scale).to(weight.dtype), None, None
+        gradient, whole = (gradients[0] * weight).float(), normal.float()
+        along = torch.linalg.vecdot(gradient, whole).unsqueeze(-1) / -whole.shape[-1]
+        return gradient.addcmul_(whole, along).mul_(scale).to(normal.dtype), None, None
 
 
 def quicken(model: nn.Module) -> list[nn.Module]:
