@@ -1,4 +1,4 @@
-"""Data files as rows: JSONL, JSON, CSV, TSV, Parquet, TXT and Markdown, each plain, .gz or .zst.
+"""Data files as rows: JSONL, JSON, CSV, TSV, Parquet, TXT and Markdown, each plain, .gz or .zst; documents as in documents.py.
 
 All formats are read as a stream except JSON, which is read whole: it takes about five times its size in memory, so large data belongs in JSONL.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,14 +17,13 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llamaflow import documents
 from llamaflow.errors import DataError
+from llamaflow.sections import paragraphs, sections
 from llamaflow.textfiles import LINE_BYTES, Unusable, compression_of, decode, lines, open_bytes, open_utf8
 
-Row = tuple[int, dict[str, Any] | Unusable]  # line number in text formats, row number in JSON and Parquet
-TEXT_CHARACTERS = 4000
+Row = tuple[int | str, dict[str, Any] | Unusable]  # line number in text formats, row number in JSON and Parquet
 PARQUET_ROWS = 512
-HEADING = re.compile(r" {0,3}(#{1,6})(\s|$)")
-FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 def rows_of(path: Path, file_format: str) -> Iterator[Row]:
@@ -134,45 +132,11 @@ def _unquoted(cell: str) -> str:
 
 
 def _txt(path: Path) -> Iterator[Row]:
-    """Paragraphs in order, put together until a record has TEXT_CHARACTERS; without blank lines it ends at twice that."""
-    piece: list[str] = []
-    start, size = 1, 0
-    for number, line in text_lines(path):
-        if size >= (2 * TEXT_CHARACTERS if line.strip() else TEXT_CHARACTERS):
-            yield start, {"text": "\n".join(piece)}
-            piece, size = [], 0
-        if piece or line.strip():
-            start = start if piece else number
-            piece.append(line)
-            size += len(line) + 1
-    if piece:
-        yield start, {"text": "\n".join(piece)}
+    yield from paragraphs(text_lines(path))
 
 
 def _markdown(path: Path) -> Iterator[Row]:
-    """One record a section, under the headings that lead to it; a heading with nothing but sections below is no record of its own."""
-    titles: dict[int, str] = {}
-    body: list[str] = []
-    start, fence = 1, ""
-    for number, line in text_lines(path):
-        mark = FENCE.match(line)
-        if mark and (not fence or mark[1].startswith(fence)):
-            fence = "" if fence else mark[1]
-        heading = None if fence else HEADING.match(line)
-        if heading:
-            yield from _section(start, titles, body)
-            level = len(heading[1])
-            titles = {above: title for above, title in titles.items() if above < level} | {level: line.strip()}
-            body, start = [], number
-        else:
-            body.append(line)
-    yield from _section(start, titles, body)
-
-
-def _section(start: int, titles: dict[int, str], body: list[str]) -> Iterator[Row]:
-    text = "\n".join(body).strip("\n")
-    if text.strip():
-        yield start, {"text": "\n\n".join([*titles.values(), text])}
+    yield from sections(text_lines(path))
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -206,4 +170,9 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "parquet": _parquet,
     "txt": _txt,
     "markdown": _markdown,
+    "html": documents.html,
+    "pdf": documents.pdf,
+    "docx": documents.docx,
+    "xlsx": documents.xlsx,
+    "epub": documents.epub,
 }

@@ -24,6 +24,12 @@ FORMATS = {
     ".txt": "txt",
     ".md": "markdown",
     ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".pdf": "pdf",
+    ".docx": "docx",
+    ".xlsx": "xlsx",
+    ".epub": "epub",
 }
 COMPRESSIONS = (".gz", ".zst")
 SHEET = "samplesheet"
@@ -35,7 +41,9 @@ class Source(Group):
     id: str = Field(pattern=NAME, description="Name of the source, used in reports and file names.")
     path: str = Field(min_length=1, description="File (absolute, or relative to the samplesheet) or http(s) address.")
     type: Literal["text", "chat", "preference"] | None = Field(None, description="Kind of records. Default: seen from the columns.")
-    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown"] | None = Field(None, description="File format. Default: by the file's ending.")
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown", "html", "pdf", "docx", "xlsx", "epub"] | None = Field(
+        None, description="File format. Default: by the file's ending."
+    )
     license: str | None = Field(None, description="Licence of the data (an SPDX name), for the data card.")
     language: str | None = Field(None, description="Language of the records (an ISO 639-1 code).")
     split: Literal["train", "validation", "test"] | None = Field(None, description="Put the whole source into this split.")

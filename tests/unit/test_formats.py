@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llamaflow import formats, textfiles
+from llamaflow import sections, textfiles
 from llamaflow.errors import DataError
 from llamaflow.formats import rows_of
 from llamaflow.textfiles import Unusable
@@ -113,7 +113,7 @@ def test_long_text_is_cut_between_paragraphs(path: Path) -> None:
 def test_long_text_without_paragraphs_is_cut_between_lines(path: Path) -> None:
     found = read(path, "txt", "\n".join(["x" * 999] * 20))
     assert [len(row["text"]) for _, row in found] == [7999, 7999, 3999]
-    assert formats.TEXT_CHARACTERS == 4000
+    assert sections.TEXT_CHARACTERS == 4000
 
 
 def test_markdown_sections_stand_under_their_headings(path: Path) -> None:
