@@ -24,6 +24,7 @@ workflow {
             INITIALISE.out.sources,
             INITIALISE.out.models,
             INITIALISE.out.trials,
+            INITIALISE.out.erase,
         )
 
         // tell the user how it ended and where the results are

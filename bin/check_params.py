@@ -18,16 +18,16 @@ from llamaflow.grid import cells_of
 from llamaflow.params import Params
 from llamaflow.references import parse_references
 from llamaflow.schemas import validator_of
-from llamaflow.sources import Source, format_of, is_samplesheet, read_samplesheet
+from llamaflow.sources import WILDCARDS, Source, format_of, is_archive, is_samplesheet, read_samplesheet
 from llamaflow.steps import read_settings, receipt
 from llamaflow.validation import faults_from_scratch, resolve
 
 # The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
-    "collect_source": ("cleaning",),
-    "clean_records": ("cleaning",),
-    "deduplicate_records": (),
-    "split_dataset": ("splitting",),
+    "collect_source": ("collection",),
+    "clean_records": ("cleaning", "collection", "personal_data"),
+    "deduplicate_records": ("deduplication",),
+    "split_dataset": ("splitting", "personal_data"),
     "fetch_model": ("models",),
     "initialise_model": ("models", "scratch"),
     "plan_trials": ("grid", "planning", "training", "answers", "compute", "cost"),
@@ -90,9 +90,9 @@ def sources_of(given: str, table: Path | None) -> list[Source]:
     """The rows of the samplesheet, or the one data file that was given directly."""
     if table is not None and is_samplesheet(table):
         return read_samplesheet(table)
-    if format_of(given) is None:
+    if format_of(given) is None and not (is_archive(given) or given.endswith("/") or WILDCARDS.search(given) or Path(given).is_dir()):
         raise UsageError(
-            f"--input: {given} is neither a samplesheet (CSV with the columns id and path) nor a data file this pipeline knows by its ending (.jsonl .json .csv .tsv .parquet .txt .md, plain or .gz or .zst)"
+            f"--input: {given} is neither a samplesheet (CSV with the columns id and path) nor a data file this pipeline knows by its ending (.jsonl .json .csv .tsv .parquet .txt .md, plain or .gz or .zst; .html .pdf .docx .xlsx .epub .arrow .mbox .eml), an archive of such files (.zip .tar .tar.gz), a directory/ or a pattern (docs/**/*.pdf)"
         )
     return [Source(id=_id_of(given), path=given)]
 

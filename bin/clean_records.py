@@ -3,20 +3,27 @@
 
     clean_records.py --records collected.parquet < settings.json
 
-The settings hold {"cleaning": {...}}. Writes cleaned.parquet, clean_records.dropped.parquet and the receipt clean_records.json.
-A rule returns None or the reason to drop; reasons are counted by source.
+The settings hold the groups cleaning, collection and personal_data. Writes cleaned.parquet, clean_records.dropped.parquet and the receipt
+clean_records.json. A rule returns None or the reason to drop; reasons are counted by source. Personal data goes before anything is written,
+what is dropped included. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llamaflow.errors import DataError, exits_cleanly
-from llamaflow.params import Cleaning
+from llamaflow.data_params import Action, Cleaning, Collection, PersonalData, PersonalType, actions_of
+from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.languages import language_of
+from llamaflow.personal import Redactor
+from llamaflow.quality import fault as quality_fault
 from llamaflow.records import DroppedWriter, ParquetWriter, Record, content_id, read_rows, texts_of, turns_of
 from llamaflow.steps import read_settings, receipt
 from llamaflow.textrepair import repair
@@ -24,6 +31,8 @@ from llamaflow.textrepair import repair
 STEP = "clean_records"
 FIELDS = ("messages", "prompt", "chosen", "rejected")
 ROLES = {"system", "user", "assistant"}
+KEY, KEY_CHARACTERS = "LLAMAFLOW_HASH_KEY", 16
+ANSWERS_FILTER = {"none": "none", "light": "light", "web": "light"}  # an answer of three words is no debris
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,23 +42,53 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(records: Path, cleaning: Cleaning, outdir: Path, settings: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Rules:
+    """What is done to records, as the user chose it."""
+
+    cleaning: Cleaning
+    collection: Collection
+    personal: PersonalData
+
+    def redactor(self) -> Redactor:
+        return Redactor(self._actions, self.personal.phone_regions, self._key)
+
+    @cached_property
+    def _actions(self) -> dict[PersonalType, Action]:
+        return actions_of(self.personal.personal_data)
+
+    @cached_property
+    def _key(self) -> bytes:
+        key = os.environ.get(KEY, "")
+        if "hash" in self._actions.values() and len(key) < KEY_CHARACTERS:
+            raise UsageError(
+                f"--personal_data hashes values, which takes a secret key: without one, whoever has a list of numbers could find them again. "
+                f"Set the environment variable {KEY} to at least {KEY_CHARACTERS} random characters (openssl rand -hex 32), or use mask."
+            )
+        return key.encode()
+
+
+def run(records: Path, rules: Rules, outdir: Path, settings: Mapping[str, Any]) -> None:
     cleaned, rejected = outdir / "cleaned.parquet", outdir / f"{STEP}.dropped.parquet"
     counts: Counter[str] = Counter()
+    personal: dict[str, Counter[PersonalType]] = {}
     changed = 0
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
         with ParquetWriter(cleaned) as kept, DroppedWriter(rejected, STEP) as dropped:
             for record in read_rows(records):
-                repaired = repaired_record(record)
-                reason = fault(repaired, cleaning)
-                if reason:
-                    dropped.drop(record["source"], record["meta"]["location"], reason, record)
+                redactor = rules.redactor()
+                repaired = with_texts(with_texts(record, repair), redactor)
+                personal.setdefault(record["source"], Counter()).update(redactor.counts)
+                problem = fault(repaired, rules.cleaning)
+                unwanted = problem or filtered(repaired, rules.cleaning, redactor)
+                if unwanted:
+                    dropped.drop(record["source"], record["meta"]["location"], unwanted, repaired, by_choice=not problem)
                     continue
                 changed += any(repaired[field] != record[field] for field in ("text", *FIELDS))
-                kept.write(finished(repaired, cleaning.system_prompt))
+                kept.write(finished(repaired, rules.cleaning.system_prompt))
                 counts[record["source"]] += 1
-            dropped.refuse_too_many(counts, cleaning.max_dropped_fraction)
+            dropped.refuse_too_many(counts, rules.collection.max_dropped_fraction)
             if not kept.count:
                 raise DataError(
                     f"all records were dropped: {_listed(dropped.reasons) or 'there were none'}. See the cleaning parameters in docs/parameters.md."
@@ -57,20 +96,38 @@ def run(records: Path, cleaning: Cleaning, outdir: Path, settings: Mapping[str, 
         written.add_output(cleaned)
         written.add_output(rejected)
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
-        written.counts = {"records": kept.count, "changed": changed, "dropped": dropped.reasons, "sources": by_source}
+        found = {source: dict(sorted(types.items())) for source, types in sorted(personal.items()) if types}
+        written.counts = {"records": kept.count, "changed": changed, "dropped": dropped.reasons, "sources": by_source, "personal_data": found}
 
 
-def repaired_record(record: Record) -> Record:
-    """The record with all its texts repaired; a system message without text says nothing and is left out."""
+def with_texts(record: Record, change: Callable[[str], str]) -> Record:
+    """The record with all its texts changed; a system message without text says nothing and is left out."""
     result = dict(record)
     for name in ("text", "label"):
         if record[name] is not None:
-            result[name] = repair(record[name])
+            result[name] = change(record[name])
     for name in FIELDS:
         if record[name] is not None:
-            turns = [{"role": turn["role"], "content": repair(turn["content"])} for turn in record[name]]
+            turns = [{"role": turn["role"], "content": change(turn["content"])} for turn in record[name]]
             result[name] = [turn for turn in turns if turn["content"] or turn["role"] != "system"]
     return result
+
+
+def filtered(record: Record, cleaning: Cleaning, redactor: Redactor) -> str | None:
+    """The reason to leave out a sound record, as the user's filters have it, or None. The record's language is noted where it can be told."""
+    if kind := redactor.forbidden():
+        return f"personal data: {kind}"
+    meta = record["meta"]
+    meta["language"] = meta["language"] or language_of(" ".join(turn["content"] for turn in turns_of(record) if turn["role"] != "system") or record["text"])
+    spoken = (meta["language"] or "").lower().partition("-")[0]
+    if cleaning.languages and spoken and spoken not in cleaning.languages:
+        return f"language: {spoken}"
+    if record["type"] == "text":
+        reason = quality_fault(record["text"], cleaning.quality_filter, spoken)
+    else:
+        answers = (turn["content"] for turn in (record["messages"] or record["chosen"]) if turn["role"] == "assistant")
+        reason = next(filter(None, (quality_fault(answer, ANSWERS_FILTER[cleaning.quality_filter]) for answer in answers)), None)
+    return reason and f"quality: {reason}"
 
 
 def finished(record: Record, system_prompt: str | None) -> Record:
@@ -135,7 +192,12 @@ def _listed(reasons: Mapping[str, int]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    run(args.records, Cleaning.model_validate(settings.get("cleaning", {})), args.outdir, settings)
+    rules = Rules(
+        Cleaning.model_validate(settings.get("cleaning", {})),
+        Collection.model_validate(settings.get("collection", {})),
+        PersonalData.model_validate(settings.get("personal_data", {})),
+    )
+    run(args.records, rules, args.outdir, settings)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Read one data source into records.
+"""Read one data source into records: a file, a directory or an archive.
 
     collect_source.py --path faq.csv < settings.json
 
-The settings hold {"cleaning": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded.
+The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded.
 Writes collected.parquet, collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from llamaflow.data_params import Collection
 from llamaflow.download import download
 from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import rows_of
-from llamaflow.params import Cleaning
 from llamaflow.records import DroppedWriter, ParquetWriter
 from llamaflow.rows import Shape, expected, shape_of, to_record
 from llamaflow.sources import FORMATS, Source, format_of
@@ -30,6 +32,7 @@ from llamaflow.textfiles import Unusable
 
 STEP = "collect_source"
 NO_SHAPE = "columns not understood"
+UNKNOWN_KIND = "file of an unknown kind"
 ROWS_BEFORE_GIVING_UP = 1000
 COLUMNS_LISTED = 100
 
@@ -41,55 +44,81 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(source: Source, cleaning: Cleaning, path: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
-    file_format = source.format or format_of(source.path) or format_of(str(path or ""))
-    if file_format is None:
-        raise UsageError(
-            f"the format of {source.path} cannot be told from its ending. Name it in the column format: {', '.join(dict.fromkeys(FORMATS.values()))}."
-        )
+def run(source: Source, collection: Collection, path: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
     collected, rejected = outdir / "collected.parquet", outdir / f"{STEP}.dropped.parquet"
-    with receipt(STEP, settings, outdir) as written, _local(source, path, outdir) as file:
-        written.add_input(file)
+    with receipt(STEP, settings, outdir) as written, _local(source, path, outdir) as given:
+        written.add_input(given)
         with ParquetWriter(collected) as kept, DroppedWriter(rejected, STEP) as dropped:
-            reader = Reader(source, file, dropped)
-            for record in reader.records(file_format):
-                kept.write(record)
-            reader.check(kept.count)
-            dropped.refuse_too_many({source.id: kept.count}, cleaning.max_dropped_fraction)
+            read = _read_folder if has_many_files(given) else _read_file
+            found = read(source, given, kept, dropped, outdir)
+            dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
         written.add_output(collected)
         written.add_output(rejected)
         written.counts = {
             "records": kept.count,
             "dropped": dropped.reasons,
             "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
-            "format": file_format,
-            "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED],
-            "bytes": file.stat().st_size,
-            "sha256": written.inputs[file.name],
+            **found,
+            "sha256": written.inputs[given.name],
         }
+
+
+def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
+    file_format = source.format or format_of(source.path) or format_of(file.name)
+    if file_format is None:
+        raise UsageError(
+            f"the format of {source.path} cannot be told from its ending. Name it in the column format: {', '.join(dict.fromkeys(FORMATS.values()))}."
+        )
+    reader = Reader(source, file, file.name, dropped)
+    for record in reader.records(file_format):
+        kept.write(record)
+    reader.check(kept.count)
+    return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
+
+
+def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+    """All files, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
+    formats, ignored, size = Counter[str](), set[str](), 0
+    with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
+        for name, file in files_of(folder, source.path, Path(scratch)):
+            file_format = source.format or format_of(name)
+            if file_format is None:
+                dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
+                continue
+            reader = Reader(source, file, name, dropped)
+            try:
+                for record in reader.records(file_format):
+                    kept.write(record)
+                reader.check(kept=1)  # what was dropped is counted by row already
+            except DataError as error:
+                dropped.drop(source.id, name, "file that cannot be read", "", str(error))
+            formats[file_format] += 1
+            ignored |= reader.ignored
+            size += file.stat().st_size
+    if not formats:
+        raise UsageError(f"source {source.id!r}: {folder.name} holds no file of a kind that is known: {' '.join(FORMATS)}.")
+    return {"format": ", ".join(sorted(formats)), "files": dict(sorted(formats.items())), "ignored_columns": sorted(ignored)[:COLUMNS_LISTED], "bytes": size}
 
 
 @contextmanager
 def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path]:
-    """The source's file: the given one, or one downloaded for the time being."""
+    """The source's file or directory: the given one, or one downloaded for the time being."""
     if path is None and source.is_url:
         # beside the results, since the system's temporary directory may be small
         with tempfile.TemporaryDirectory(dir=outdir, prefix=".download-") as directory:
             yield download(source.path, Path(directory))
         return
-    file = path or Path(source.path)
-    if not file.is_file():
-        raise UsageError(
-            f"source {source.id!r}: {file} is {'a directory, not a file' if file.is_dir() else 'not there'}. Check the column path of the samplesheet."
-        )
-    yield file
+    given = path or Path(source.path)
+    if not given.exists():
+        raise UsageError(f"source {source.id!r}: {given} is not there. Check the column path of the samplesheet.")
+    yield given
 
 
 class Reader:
     """Turn the rows of one file into records; rows that cannot be used go to `dropped`."""
 
-    def __init__(self, source: Source, file: Path, dropped: DroppedWriter) -> None:
-        self.source, self.file, self.dropped = source, file, dropped
+    def __init__(self, source: Source, file: Path, name: str, dropped: DroppedWriter) -> None:
+        self.source, self.file, self.name, self.dropped = source, file, name, dropped
         self.shape: Shape | None = None
         self.columns: set[str] = set()
         self.rows = 0
@@ -101,7 +130,7 @@ class Reader:
     def records(self, file_format: str) -> Iterator[dict[str, Any]]:
         for number, row in rows_of(self.file, file_format):
             self.rows += 1
-            location = f"{self.file.name}:{number}"
+            location = f"{self.name}:{number}"
             try:
                 if isinstance(row, Unusable):
                     raise row
@@ -122,11 +151,11 @@ class Reader:
     def check(self, kept: int) -> None:
         """Raise DataError if there is nothing, or nothing that is understood."""
         if self.rows == 0:
-            raise DataError(f"source {self.source.id!r}: {self.file.name} has no rows.")
+            raise DataError(f"source {self.source.id!r}: {self.name} has no rows.")
         if self.shape is None and self.columns:
             wanted = f" for records of type {self.source.type}" if self.source.type else ""
             raise DataError(
-                f"source {self.source.id!r}: the columns of {self.file.name} are not understood{wanted}. "
+                f"source {self.source.id!r}: the columns of {self.name} are not understood{wanted}. "
                 f"Found: {', '.join(sorted(map(str, self.columns)))}. Expected one of: {expected(self.source.type)}. "
                 "Rename the columns in the file's first line (CSV, TSV) or in its objects."
             )
@@ -144,8 +173,8 @@ def _folded(name: object) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    source, cleaning = Source.model_validate(settings.get("source", {})), Cleaning.model_validate(settings.get("cleaning", {}))
-    run(source, cleaning, args.path, args.outdir, settings)
+    source, collection = Source.model_validate(settings.get("source", {})), Collection.model_validate(settings.get("collection", {}))
+    run(source, collection, args.path, args.outdir, settings)
 
 
 if __name__ == "__main__":

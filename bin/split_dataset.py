@@ -3,10 +3,10 @@
 
     split_dataset.py --records deduplicated.parquet --receipts */collect_source.json ... --dropped */*.dropped.parquet ... < settings.json
 
-The settings hold {"splitting": {...}}. Writes the directory dataset/ (train, validation, test and dropped.parquet, dataset.json) and
+The settings hold the groups splitting and personal_data. Writes the directory dataset/ (train, validation, test and dropped.parquet, dataset.json) and
 the receipt split_dataset.json. Splits that the user gave are kept (but see read_index). The rest is drawn: within each source (or label) the records are put in
 the order of a hash of seed and content, and cut; so the same records and seed give the same split, whatever their order.
-Records with the same prompt are drawn as one, since the model would be tested on what it has seen otherwise.
+Records with the same prompt, or of the same person, are drawn as one, since the model would be tested on what it has seen otherwise.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llamaflow.data_params import PERSONAL_TYPES, Action, PersonalData, PersonalType, Splitting, actions_of
 from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import read_json, sha256, write_json
 from llamaflow.limits import LABELS_LISTED
-from llamaflow.params import Splitting
+from llamaflow.personal import Redactor
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, Record, fold, read_batches, read_rows, values
 from llamaflow.steps import read_settings, receipt
 
@@ -37,6 +38,8 @@ STEP = "split_dataset"
 STEPS_BEFORE = ("collect_source", "clean_records", "deduplicate_records")
 CONVERSATIONS = ("messages", "prompt", "chosen")  # columns of what is trained on
 NOT_GIVEN = -1
+NOBODY = 0
+MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that different numbers stay different (Knuth, TAOCP 3, 6.4)
 Numbers = np.ndarray[Any, Any]
 
 
@@ -49,7 +52,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(records: Path, receipts: Sequence[Path], dropped: Sequence[Path], splitting: Splitting, outdir: Path, settings: Mapping[str, Any]) -> None:
+def run(
+    records: Path, receipts: Sequence[Path], dropped: Sequence[Path], splitting: Splitting, personal: PersonalData, outdir: Path, settings: Mapping[str, Any]
+) -> None:
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
         written.inputs |= {f"{number}/{path.name}": sha256(path) for number, path in enumerate([*receipts, *dropped], 1)}
@@ -59,14 +64,16 @@ def run(records: Path, receipts: Sequence[Path], dropped: Sequence[Path], splitt
         dataset = outdir / "dataset"
         dataset.mkdir(exist_ok=True)
         summary = _write_splits(records, assigned, dataset)
-        _write_dropped(dropped, dataset / "dropped.parquet")
-        steps = funnel([read_json(path) for path in receipts])
+        _write_dropped(dropped, personal, dataset / "dropped.parquet")
+        made = [read_json(path) for path in receipts]
+        steps = funnel(made)
         for entry in steps:  # a source of which nothing is left is listed too
             summary["sources"].setdefault(entry["source"], {**dict.fromkeys(SPLITS, 0), "license": None, "type": None})
         description = {
             **summary,
             "prompts_in_several_splits": _straddling(index),
             "funnel": steps,
+            "personal_data": {"action": personal.personal_data, "found": _personal_data(made)},
             "settings": splitting.model_dump(),
         }
         write_json(dataset / "dataset.json", description)
@@ -91,10 +98,11 @@ def read_index(records: Path, splitting: Splitting) -> Index:
     If no record at all is given as validation, those given as train are free too, but not for test: most published data has
     only train and test, and the learning curves need a third part.
     """
-    groups, given, kinds = array("Q"), array("b"), array("i")
+    groups, subjects, given, kinds = array("Q"), array("Q"), array("b"), array("i")
     kind_of: dict[tuple[str, str, str | None], int] = {}
-    for row in read_rows(records, ("id", "source", "type", "messages", "prompt", "label", "split")):
+    for row in read_rows(records, ("id", "source", "type", "messages", "prompt", "label", "split", "meta")):
         groups.append(group_of(row, splitting.split_seed))
+        subjects.append(subject_of(row, splitting.split_seed))
         given.append(SPLITS.index(row["split"]) if row["split"] else NOT_GIVEN)
         stratum = row["source"] if splitting.stratify_by == "source" else row["label"] or ""
         kinds.append(kind_of.setdefault((row["source"], stratum, row["split"]), len(kind_of)))
@@ -103,7 +111,9 @@ def read_index(records: Path, splitting: Splitting) -> Index:
     free = places == NOT_GIVEN
     if not (places == SPLITS.index("validation")).any():
         free |= places == SPLITS.index("train")
-    return Index(np.array(groups, dtype=np.uint64), places, free, strata[np.array(kinds, dtype=np.int32)], fractions)
+    return Index(
+        joined(np.array(groups, dtype=np.uint64), np.array(subjects, dtype=np.uint64)), places, free, strata[np.array(kinds, dtype=np.int32)], fractions
+    )
 
 
 def _strata(kinds: Sequence[tuple[str, str, str | None]], splitting: Splitting) -> tuple[Numbers, list[tuple[float, float]]]:
@@ -126,6 +136,30 @@ def group_of(row: Record, seed: int) -> int:
     turns = row["messages"][:-1] if row["type"] == "chat" else row["prompt"]
     prompt = row["id"] if row["type"] == "text" else "\x1e".join(f"{turn['role']}\x1f{fold(turn['content'])}" for turn in turns)
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{prompt}".encode(), digest_size=8).digest())
+
+
+def subject_of(row: Record, seed: int) -> int:
+    """Hash of the seed and of whom the record is about; NOBODY if that is not known. 64 bits."""
+    subject = row["meta"]["subject_id"]
+    return int.from_bytes(hashlib.blake2b(f"{seed}\1{subject}".encode(), digest_size=8).digest()) if subject else NOBODY
+
+
+def joined(groups: Numbers, subjects: Numbers) -> Numbers:
+    """Groups that share a person become one: each takes the lowest number that a chain of shared prompts and people leads to."""
+    known = subjects != NOBODY
+    if not known.any():
+        return groups
+    prompt, person = np.unique(groups, return_inverse=True)[1], np.unique(subjects[known], return_inverse=True)[1]
+    found = groups
+    while True:
+        before = found.copy()
+        for members, place in ((known, person), (slice(None), prompt)):
+            lowest = np.full(place.max() + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+            np.minimum.at(lowest, place, found[members])
+            found = found.copy()
+            found[members] = lowest[place]
+        if (found == before).all():
+            return found * MIX  # the lowest of many is low, and low numbers are drawn first: mixed anew
 
 
 def draw(index: Index) -> Numbers:
@@ -177,7 +211,7 @@ def _refuse_empty_splits(index: Index, assigned: Numbers) -> None:
             remedy = "lower --validation_fraction and --test_fraction" if split == "train" else f"raise --{split}_fraction"
             raise DataError(
                 f"the split {split!r} would be empty: there are {len(assigned)} records with {len(np.unique(index.groups))} different prompts, "
-                f"and records with the same prompt stay together. Add data, {remedy}, or say in a column `split` which records belong to it."
+                f"and records with the same prompt or the same subject_id stay together. Add data, {remedy}, or say in a column `split` which records belong to it."
             )
 
 
@@ -278,18 +312,29 @@ def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: (STEPS_BEFORE.index(entry["step"]), entry["source"]))
 
 
-def _write_dropped(files: Sequence[Path], target: Path) -> None:
+def _personal_data(receipts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """How many of each type were found in each source."""
+    return {source: counts for made in receipts for source, counts in sorted(made["counts"].get("personal_data", {}).items())}
+
+
+def _write_dropped(files: Sequence[Path], personal: PersonalData, target: Path) -> None:
+    """All that was dropped. What is personal in rows that could not even be read goes here; the steps after that saw to it themselves."""
+    actions = actions_of(personal.personal_data)
+    masked: dict[PersonalType, Action] = {kind: "keep" if actions[kind] == "keep" else "mask" for kind in PERSONAL_TYPES}
     with ParquetWriter(target, DROPPED_SCHEMA) as writer:
         for file in files:
-            for batch in read_batches(file):
-                writer.write_batch(batch)
+            for row in read_rows(file):
+                if row["step"] == STEPS_BEFORE[0]:
+                    row["record"] = Redactor(masked, personal.phone_regions)(row["record"])
+                writer.write(row)
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    run(args.records, args.receipts, args.dropped, Splitting.model_validate(settings.get("splitting", {})), args.outdir, settings)
+    splitting, personal = Splitting.model_validate(settings.get("splitting", {})), PersonalData.model_validate(settings.get("personal_data", {}))
+    run(args.records, args.receipts, args.dropped, splitting, personal, args.outdir, settings)
 
 
 if __name__ == "__main__":

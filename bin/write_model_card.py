@@ -10,7 +10,8 @@ The metadata follow the Hugging Face Hub's model card specification, results inc
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from llamaflow.files import read_json, write_text
 from llamaflow.params import Export
 from llamaflow.steps import read_settings, receipt
 from llamaflow.trials import REWARD, Trial
+
+LANGUAGE_SHARE = 0.05
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -38,6 +41,11 @@ def card(facts: dict[str, Any], settings: Export) -> str:
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
 
+def languages(counts: Mapping[str, int]) -> list[str]:
+    """What the model was trained in; a language of a few records may be a mistake of its detection."""
+    return sorted(language for language, count in counts.items() if language != "unknown" and count >= LANGUAGE_SHARE * sum(counts.values()))
+
+
 def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
     model, dataset = facts["model"], facts["dataset"]
     results = [{"type": name, "value": round(metric["value"], 4)} for name, metric in facts["tuned"].items()]
@@ -47,7 +55,7 @@ def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
         "library_name": "peft" if needs_its_adapter(facts) else "transformers",
         "pipeline_tag": task,
         "license": settings.license or model.get("license"),
-        "language": sorted(language for language in dataset.get("languages", {}) if language and language != "unknown") or None,
+        "language": languages(dataset.get("languages", {})) or None,
         "tags": ["llamaflow", facts["trial"].technique, *([facts["trial"].stage] if facts["trial"].stage != "sft" else [])],
         "model-index": [
             {
@@ -117,7 +125,17 @@ def data(facts: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {source.get('license') or 'not given'} | " + " | ".join(str(source.get(split, 0)) for split in ("train", "validation", "test")) + " |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _personal_data(dataset.get("personal_data"))])
+
+
+def _personal_data(personal: dict[str, Any] | None) -> str:
+    """Counts, never values."""
+    found = Counter[str]()
+    for counts in (personal or {"found": {}})["found"].values():
+        found.update(counts)
+    listed = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in found.most_common())
+    rule = f" (`personal_data: {personal['action']}`)" if personal else ""
+    return f"Personal data found by pattern and checksum{rule}: {listed or 'none'}. Names of people were not looked for."
 
 
 def limits(facts: dict[str, Any]) -> str:

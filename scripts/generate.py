@@ -25,7 +25,10 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 ADDRESS = "https://raw.githubusercontent.com/llamaflow/llamaflow/master/"
 ICONS = {
     "input_output": "fas fa-terminal",
+    "collection": "fas fa-inbox",
     "cleaning": "fas fa-broom",
+    "personal_data": "fas fa-user-shield",
+    "deduplication": "fas fa-clone",
     "splitting": "fas fa-cut",
     "models": "fas fa-brain",
     "scratch": "fas fa-seedling",

@@ -13,10 +13,11 @@ workflow LLAMAFLOW {
     ch_sources  // [meta, file or [], row of the samplesheet]
     ch_models   // [meta, file or [], model reference]
     ch_trials   // value: trials sheet or []
+    ch_erase    // value: file with the people to be erased, or []
 
     main:
     // collect, clean, deduplicate and split the records of all sources
-    PREPARE_DATA(ch_sources, ch_settings)
+    PREPARE_DATA(ch_sources, ch_settings, ch_erase)
 
     // every model x technique x hyperparameters becomes a trained trial
     TRAINING_GRID(ch_models, PREPARE_DATA.out.dataset, PREPARE_DATA.out.description, ch_trials, ch_settings)

@@ -6,6 +6,7 @@ unpacked, since a few bytes can become gigabytes.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 import zipfile
@@ -42,6 +43,7 @@ def _main_text(page: bytes) -> str:
     import trafilatura
     from trafilatura.settings import use_config
 
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # what matters is said in our words
     config = use_config()
     config["DEFAULT"].update({"MIN_EXTRACTED_SIZE": "1", "MIN_OUTPUT_SIZE": "1"})  # short pages are pages too
     options: dict[str, Any] = {"output_format": "markdown", "include_comments": False, "include_tables": True, "favor_recall": True}

@@ -1,4 +1,4 @@
-"""Data files as rows: JSONL, JSON, CSV, TSV, Parquet, TXT and Markdown, each plain, .gz or .zst; documents as in documents.py.
+"""Data files as rows: JSONL, JSON, CSV, TSV, Parquet, Arrow, TXT and Markdown, each plain, .gz or .zst; documents as in documents.py, mail as in mail.py.
 
 All formats are read as a stream except JSON, which is read whole: it takes about five times its size in memory, so large data belongs in JSONL.
 """
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llamaflow import documents
+from llamaflow import documents, mail
 from llamaflow.errors import DataError
 from llamaflow.sections import paragraphs, sections
 from llamaflow.textfiles import LINE_BYTES, Unusable, compression_of, decode, lines, open_bytes, open_utf8
@@ -150,6 +150,23 @@ def _parquet(path: Path) -> Iterator[Row]:
             raise DataError(f"{path.name} is not a Parquet file, or is damaged: {error}. Write or download it again.") from error
 
 
+def _arrow(path: Path) -> Iterator[Row]:
+    """Arrow IPC, as a file (Feather) or a stream."""
+    with _seekable(path) as file:
+        is_file = file.read(6) == b"ARROW1"
+        file.seek(0)
+        source: Any = file
+        try:
+            batches = _batches_of_file(pa.ipc.open_file(source)) if is_file else pa.ipc.open_stream(source)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path.name} is not an Arrow file, or is damaged: {error}. Write or download it again.") from error
+
+
+def _batches_of_file(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
+    yield from (reader.get_batch(place) for place in range(reader.num_record_batches))
+
+
 @contextmanager
 def _seekable(path: Path) -> Iterator[BinaryIO]:
     if compression_of(path) is None:
@@ -172,6 +189,9 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "markdown": _markdown,
     "html": documents.html,
     "pdf": documents.pdf,
+    "arrow": _arrow,
+    "mbox": mail.mbox,
+    "eml": mail.eml,
     "docx": documents.docx,
     "xlsx": documents.xlsx,
     "epub": documents.epub,

@@ -1,4 +1,4 @@
-"""Every parameter of the pipeline, typed once.
+"""Every parameter of the pipeline, typed once; those of the data are in data_params.py.
 
 `make generate` writes nextflow_schema.json, conf/params.config and docs/parameters.md from these classes, and the
 check_params step validates with them. A class is a group of the launch form and, where a step's settings are named
@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from llamaflow.choices import Numbers, Several
+from llamaflow.data_params import Cleaning, Collection, Deduplication, InputOutput, PersonalData, Splitting
 from llamaflow.groups import NAME, Group, hidden
 
 Technique = Literal[
@@ -23,38 +24,6 @@ Stage = Literal["sft", "dpo", "orpo", "kto", "reward", "grpo", "classification",
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Machine = Literal["auto", "cpu", "A10G", "A100", "L4", "L40S", "RTX3090", "RTX4090", "RTX5090", "H100", "H200", "B200"]
 OVERRIDE = re.compile(r"\w+\s*=\s*(true|false|-?(0|[1-9]\d*)(\.\d+)?(e-?\d+)?)")
-
-
-class InputOutput(Group):
-    """Input and output"""
-
-    input: str = Field(
-        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown; plain, .gz or .zst), local or http(s).",
-        json_schema_extra={"format": "file-path", "mimetype": "text/csv"},
-    )
-    outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})
-
-
-class Cleaning(Group):
-    """Data cleaning"""
-
-    min_characters: int = Field(1, ge=0, description="Records with fewer characters of text are dropped.")
-    max_characters: int = Field(100_000, ge=1, description="Records with more characters of text are dropped.")
-    max_dropped_fraction: float = Field(
-        0.1, ge=0, le=1, description="Stop when more than this share of a source's records is malformed or unusable. Duplicates do not count."
-    )
-    system_prompt: str | None = Field(
-        None, description="A system message put before every conversation that has none; the model then answers best with the same one."
-    )
-
-
-class Splitting(Group):
-    """Data splitting"""
-
-    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for validation: early stopping and the learning curves use it.")
-    test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for the final comparison with the base model; never trained on.")
-    stratify_by: Literal["source", "label"] = Field("source", description="Keep the shares equal within each source, or within each label.")
-    split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")
 
 
 class Models(Group):
@@ -313,7 +282,10 @@ class Params(Group):
     """All parameters by group; on the command line and in params files they are flat."""
 
     input_output: InputOutput
+    collection: Collection
     cleaning: Cleaning
+    personal_data: PersonalData
+    deduplication: Deduplication
     splitting: Splitting
     models: Models
     scratch: Scratch

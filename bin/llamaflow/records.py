@@ -98,6 +98,7 @@ class DroppedWriter(ParquetWriter):
         super().__init__(path, DROPPED_SCHEMA)
         self.step = step
         self.by_source: dict[str, dict[str, int]] = {}
+        self.by_choice: set[str] = set()
         self.first: dict[str, list[str]] = {}
 
     @property
@@ -108,8 +109,9 @@ class DroppedWriter(ParquetWriter):
                 total[reason] = total.get(reason, 0) + count
         return total
 
-    def drop(self, source: str, location: str | None, reason: str, record: Any, detail: str = "") -> None:
-        """`reason` is one of a few and is counted; `detail` is for the message if too many are dropped."""
+    def drop(self, source: str, location: str | None, reason: str, record: Any, detail: str = "", *, by_choice: bool = False) -> None:
+        """`reason` is one of a few and is counted; `detail` is for the message if too many are dropped. What a filter of the user's
+        leaves out is dropped by choice: that is no fault of the source."""
         if isinstance(record, dict):
             record = {name: value for name, value in record.items() if value is not None}
         excerpt = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=str)
@@ -117,14 +119,17 @@ class DroppedWriter(ParquetWriter):
         excerpt = excerpt[:EXCERPT].encode("utf-8", "replace").decode()
         counts = self.by_source.setdefault(source, {})
         counts[reason] = counts.get(reason, 0) + 1
-        if sum(counts.values()) <= EXAMPLES:
-            self.first.setdefault(source, []).append(f"{location}: {reason}" + (f" ({detail})" if detail else ""))
+        if by_choice:
+            self.by_choice.add(reason)
+        elif len(self.first.setdefault(source, [])) < EXAMPLES:
+            self.first[source].append(f"{location}: {reason}" + (f" ({detail})" if detail else ""))
         self.write({"source": source, "location": location, "step": self.step, "reason": reason, "record": excerpt})
 
     def refuse_too_many(self, kept: Mapping[str, int], fraction: float) -> None:
         """Raise DataError with the first reasons if a source lost more than a share of its records; `kept` counts by source."""
-        for source, counts in self.by_source.items():
-            lost, total = sum(counts.values()), sum(counts.values()) + kept.get(source, 0)
+        for source, dropped in self.by_source.items():
+            counts = {reason: count for reason, count in dropped.items() if reason not in self.by_choice}
+            lost, total = sum(counts.values()), sum(dropped.values()) + kept.get(source, 0)
             if lost > fraction * total:
                 raise DataError(
                     f"source {source!r}: {lost} of {total} records ({lost / total:.1%}) cannot be used, and {fraction:.1%} is the most that is accepted.\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -30,8 +31,14 @@ FORMATS = {
     ".docx": "docx",
     ".xlsx": "xlsx",
     ".epub": "epub",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".mbox": "mbox",
+    ".eml": "eml",
 }
 COMPRESSIONS = (".gz", ".zst")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+WILDCARDS = re.compile(r"[*?]")
 SHEET = "samplesheet"
 
 
@@ -39,9 +46,12 @@ class Source(Group):
     """A data source: a row of the samplesheet."""
 
     id: str = Field(pattern=NAME, description="Name of the source, used in reports and file names.")
-    path: str = Field(min_length=1, description="File (absolute, or relative to the samplesheet) or http(s) address.")
+    path: str = Field(
+        min_length=1,
+        description="File, directory, pattern (docs/**/*.pdf) or archive (.zip, .tar, .tar.gz), absolute or relative to the samplesheet; or http(s) address of a file or archive.",
+    )
     type: Literal["text", "chat", "preference"] | None = Field(None, description="Kind of records. Default: seen from the columns.")
-    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown", "html", "pdf", "docx", "xlsx", "epub"] | None = Field(
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown", "html", "pdf", "docx", "xlsx", "epub", "arrow", "mbox", "eml"] | None = Field(
         None, description="File format. Default: by the file's ending."
     )
     license: str | None = Field(None, description="Licence of the data (an SPDX name), for the data card.")
@@ -52,6 +62,13 @@ class Source(Group):
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
         return (value.strip() or None) if isinstance(value, str) else value
+
+    @field_validator("path")
+    @classmethod
+    def _stays_below(cls, path: str) -> str:
+        if "://" not in path and ".." in pattern_of(path).split("/"):
+            raise ValueError("after * or ? there can be no .. in a path")
+        return path
 
     @property
     def is_url(self) -> bool:
@@ -64,6 +81,17 @@ def format_of(path: str) -> str | None:
     if name.suffix.lower() in COMPRESSIONS:
         name = name.with_suffix("")
     return FORMATS.get(name.suffix.lower())
+
+
+def is_archive(path: str) -> bool:
+    return path.lower().endswith(ARCHIVES)
+
+
+def pattern_of(path: str) -> str:
+    """What of a path is a pattern: from the first part with * or ? on; without one, all files below it."""
+    parts = path.split("/")
+    first = next((place for place, part in enumerate(parts) if WILDCARDS.search(part)), None)
+    return "/".join(parts[first:]) if first is not None else "**/*"
 
 
 def is_samplesheet(path: Path) -> bool:

@@ -76,7 +76,10 @@ def test_text_of_a_pdf_with_the_page_where_it_begins(tmp_path: Path) -> None:
     ("extra", "words"),
     [
         ("", "has 1 pages and no text: it was scanned. Recognise its text first"),
-        (f"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{'00' * 32}> /U <{'11' * 32}> >> /ID [<00> <00>] ", "Incorrect password error). Save it without one."),
+        (
+            f"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{'00' * 32}> /U <{'11' * 32}> >> /ID [<00> <00>] ",
+            "Incorrect password error). Save it without one.",
+        ),
     ],
 )
 def test_a_pdf_without_text_for_us(tmp_path: Path, extra: str, words: str) -> None:

@@ -129,3 +129,17 @@ def test_markdown_sections_stand_under_their_headings(path: Path) -> None:
 def test_parquet_row_numbers_go_on_over_row_groups(path: Path) -> None:
     pq.write_table(pa.table({"a": range(1500)}), path, row_group_size=700)
     assert [(number, row) for number, row in rows_of(path, "parquet")] == [(number, {"a": number - 1}) for number in range(1, 1501)]
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow(path: Path, kind: str) -> None:
+    table = pa.Table.from_pylist([{"text": "one"}, {"text": "two"}])
+    with path.open("wb") as sink, (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert list(rows_of(path, "arrow")) == [(1, {"text": "one"}), (2, {"text": "two"})]
+
+
+def test_what_is_no_arrow_file(path: Path) -> None:
+    path.write_bytes(b"ARROW1 and then nothing")
+    with pytest.raises(DataError, match="is not an Arrow file"):
+        list(rows_of(path, "arrow"))

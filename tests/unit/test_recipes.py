@@ -50,7 +50,7 @@ def dataset_of(row: dict[str, Any], folder: Path) -> Path:
         if "label" in row:
             made["label"] = row["label"] if number % 2 else not row["label"] if isinstance(row["label"], bool) else "other"
     (folder / "rows.jsonl").write_bytes(encoded(rows, "jsonl"))
-    run_step("collect_source", ["--path", folder / "rows.jsonl", "--outdir", folder], {"source": {"id": "rows", "path": "rows.jsonl"}, "cleaning": {}})
+    run_step("collect_source", ["--path", folder / "rows.jsonl", "--outdir", folder], {"source": {"id": "rows", "path": "rows.jsonl"}})
     assert len(records_in(folder / "collected.parquet")) == ROWS
     run_step("split_dataset", ["--records", folder / "collected.parquet", "--outdir", folder], {"splitting": {}})
     return folder / "dataset"

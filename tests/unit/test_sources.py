@@ -72,7 +72,7 @@ def test_a_table_of_data_is_no_samplesheet(tmp_path: Path) -> None:
         ("https://host/data/a.parquet?version=2", "parquet"),
         ("https://host/download?file=a.csv", None),
         ("a.gz", None),
-        ("a.docx", None),
+        ("a.odt", None),
         ("csv", None),
     ],
 )

@@ -112,6 +112,7 @@ def test_grpo_raises_the_reward(labs: dict[str, Lab], tmp_path: Path) -> None:
     assert 0 <= counts(trained)["validation_loss"] < 1
 
 
+@pytest.mark.slow
 def test_a_reward_that_never_comes(labs: dict[str, Lab], tmp_path: Path) -> None:
     lab = labs["chat"]
     grpo = {"num_generations": 2, "max_completion_length": 4} | QUICK | {"num_train_epochs": 5}
@@ -150,6 +151,7 @@ def test_a_killed_training_goes_on_to_the_same_end(labs: dict[str, Lab], tmp_pat
     assert not (store / trial["trial_id"] / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_after_its_last_step(labs: dict[str, Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab, store = labs["preference"], tmp_path / "store"
     (trial,) = lab.trials(stage="reward", **QUICK)

@@ -163,6 +163,7 @@ def test_mlflow_shows_a_run_a_trial_and_how_it_ended(lab: Lab, address: str, run
     assert found["failed"].data.tags["reason"].startswith("diverged")
 
 
+@pytest.mark.slow
 def test_mlflow_hears_of_a_crash(lab: Lab, runs: Any, tmp_path: Path) -> None:
     (good,) = lab.trials()
     bad = with_values(good, lr_scheduler_type="polygon")
@@ -172,6 +173,7 @@ def test_mlflow_hears_of_a_crash(lab: Lab, runs: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "trials").iterdir()) == sorted([finished.name, crashed.name])
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_continues_its_run(lab: Lab, address: str, runs: Any, careful: dict[str, Any], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"store": tmp_path / "store", "save_steps": 3, "logging_steps": 1, "report_to": ["mlflow"]}
     child = Child(lambda: lab.train([careful], tmp_path / "first", **settings))
@@ -253,6 +255,7 @@ def test_wandb_that_is_not_installed(lab: Lab, tmp_path: Path, monkeypatch: pyte
     assert "the package wandb is not installed where the training runs. Install it there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_wandb_offline(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("wandb")
     for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_API_KEY": KEY}.items():

@@ -14,7 +14,10 @@ process CLEAN_RECORDS {
     path 'clean_records.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('ftfy'), eval('package_version.py ftfy'), topic: versions
+    tuple val("${task.process}"), val('phonenumbers'), eval('package_version.py phonenumbers'), topic: versions
+    tuple val("${task.process}"), val('py3langid'), eval('package_version.py py3langid'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+    tuple val("${task.process}"), val('python-stdnum'), eval('package_version.py python-stdnum'), topic: versions
 
     script:
     def args = task.ext.args ?: ''

@@ -6,6 +6,7 @@ process DEDUPLICATE_RECORDS {
 
     input:
     path records, stageAs: 'records/?/*'
+    path erase, stageAs: 'erase/*'
     stdin
 
     output:
@@ -14,11 +15,12 @@ process DEDUPLICATE_RECORDS {
     path 'deduplicate_records.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+    tuple val("${task.process}"), val('rensa'), eval('package_version.py rensa'), topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    deduplicate_records.py --records ${records} ${args}
+    deduplicate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${args}
     """
 
     stub:

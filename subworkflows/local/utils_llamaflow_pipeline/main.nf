@@ -26,6 +26,7 @@ workflow INITIALISE {
     sources  = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
     models   = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
     trials   = channel.value(params.trials ? file(params.trials) : [])
+    erase    = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
 
     // bare names: Nextflow 25.04's strict parser loses what is assigned here
     emit:
@@ -33,6 +34,7 @@ workflow INITIALISE {
     sources  // [meta, file or [], row of the samplesheet]
     models   // [meta, file or [], model reference]
     trials   // value: trials sheet or []
+    erase    // value: file with the people to be erased, or []
 }
 
 workflow COMPLETE {
@@ -118,16 +120,27 @@ def sourcesOf(sources, input) {
     def base = isTable(input) ? file(input).parent : null
     def items = sources.withIndex().collect { source, position ->
         def local = source.path ==~ /https?:.*/ ? [] : located(source.path, base)
-        [[id: source.id, position: position], local, source]
+        [[id: source.id, position: position] + (local && local.isDirectory() ? [listing: listing(local)] : [:]), local, source]
     }
     refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })
     return items
 }
 
-// A path in a samplesheet is relative to the samplesheet, or else to where nextflow was started
+// A path in a samplesheet is relative to the samplesheet, or else to where nextflow was started; of a pattern, the directory before it
 def located(path, base) {
-    def beside = base != null ? base.resolve(path) : null
-    return beside != null && beside.exists() ? beside : file(path)
+    def parts = path.tokenize('/').takeWhile { part -> !part.find(/[*?]/) }
+    def plain = "${path.startsWith('/') ? '/' : ''}${parts.join('/')}".toString() ?: '.'
+    def beside = base != null ? base.resolve(plain) : null
+    return beside != null && beside.exists() ? beside : file(plain)
+}
+
+// Names, sizes and times of all files below a directory: Nextflow sees those of the directory only, and would reuse what was read before
+def listing(directory) {
+    def digest = java.security.MessageDigest.getInstance('SHA-256')
+    def entries = []
+    directory.eachFileRecurse { entry -> entries << "${entry} ${entry.size()} ${entry.lastModified()}".toString() }
+    entries.sort().each { entry -> digest.update(entry.getBytes('UTF-8')) }
+    return digest.digest().encodeHex().toString().take(16)
 }
 
 def modelsOf(models, role) {

@@ -114,8 +114,8 @@ def test_faults_of_all_parts_at_once(refused: Callable[..., str], tmp_path: Path
 
 
 def test_an_input_of_unknown_kind(refused: Callable[..., str]) -> None:
-    message = refused(input="data.docx")
-    assert "data.docx is neither a samplesheet" in message
+    message = refused(input="data.odt")
+    assert "data.odt is neither a samplesheet" in message
     assert ".jsonl" in message
 
 

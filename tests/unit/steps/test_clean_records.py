@@ -19,9 +19,10 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": f"I am the {role}."} for ro
 def clean(run_step: Any, tmp_path: Path) -> Clean:
     """Clean records and return what is left."""
 
-    def run(records: list[dict[str, Any]], **cleaning: Any) -> list[dict[str, Any]]:
+    def run(records: list[dict[str, Any]], *, max_dropped_fraction: float = 0.1, personal_data: str = "mask", **cleaning: Any) -> list[dict[str, Any]]:
         path = write_records(tmp_path / "collected.parquet", records)
-        run_step("clean_records", ["--records", path, "--outdir", tmp_path], {"cleaning": cleaning})
+        groups = {"cleaning": cleaning, "collection": {"max_dropped_fraction": max_dropped_fraction}, "personal_data": {"personal_data": personal_data}}
+        run_step("clean_records", ["--records", path, "--outdir", tmp_path], groups)
         return rows(tmp_path / "cleaned.parquet")
 
     return run
@@ -39,6 +40,7 @@ def test_repairs_every_field_and_gives_a_new_id(clean: Clean, tmp_path: Path) ->
         "changed": 3,
         "dropped": {},
         "sources": {"faq": {"kept": 3, "dropped": {}}},
+        "personal_data": {},
     }
 
 
@@ -128,3 +130,45 @@ def test_nothing_left(clean: Clean, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert stopped.value.code == 65
     assert f"all records were dropped: {'1 x empty' if records else 'there were none'}" in capsys.readouterr().err
     assert not (tmp_path / "cleaned.parquet").exists()
+
+
+def test_personal_data_is_masked_everywhere_and_counted_by_source(clean: Clean, tmp_path: Path) -> None:
+    talk = chat("I am ana@x.org, who are you?", "bob@x.org; hello ana@x.org.")
+    (record, page) = clean(
+        [talk, {"type": "text", "text": "Ligue (11) 91234-5678.", "source": "page"}, {"type": "text", "text": "x" * 60 + " ana@x.org"}],
+        max_characters=60,
+        max_dropped_fraction=0.5,
+    )
+    assert [turn["content"] for turn in record["messages"]] == ["I am [EMAIL_1], who are you?", "[EMAIL_2]; hello [EMAIL_1]."]
+    assert page["text"] == "Ligue [PHONE_1]."
+    assert receipt(tmp_path / "clean_records.json")["counts"]["personal_data"]["page"] == {"phone": 1}
+    assert b"@x.org" not in b"".join(file.read_bytes() for file in tmp_path.glob("clean*"))
+
+
+def test_records_that_may_not_be_there_are_no_faults_of_the_source(clean: Clean, tmp_path: Path) -> None:
+    shout = {"type": "text", "text": "We sell good shoes to you. " * 30}
+    records = [
+        {"type": "text", "text": "CPF 529.982.247-25"},
+        shout,
+        chat("Why?", shout["text"]),
+        {"type": "text", "text": "Ein Satz in einer anderen Sprache als gefragt."},
+    ]
+    kept = clean([*records, {"type": "text", "text": "A sentence in the language that was asked for."}], personal_data="keep,cpf=drop", languages="en")
+    assert [record["meta"]["language"] for record in kept] == ["en"]
+    dropped = rows(tmp_path / "clean_records.dropped.parquet")
+    again = "quality: the same 2 words again and again"
+    assert [row["reason"] for row in dropped] == ["personal data: cpf", again, again, "language: de"]
+    assert "529" not in dropped[0]["record"]
+
+
+def test_hashes_need_a_key_and_are_the_same_in_all_records(clean: Clean, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [{"type": "text", "text": f"{greeting} ana@x.org"} for greeting in ("Dear", "Hello")]
+    monkeypatch.delenv("LLAMAFLOW_HASH_KEY", raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        clean(records, personal_data="hash")
+    assert stopped.value.code == 64
+    assert "LLAMAFLOW_HASH_KEY" in capsys.readouterr().err
+    monkeypatch.setenv("LLAMAFLOW_HASH_KEY", "sixteen letters.")
+    one, other = (record["text"].split(" ", 1)[1] for record in clean(records, personal_data="hash"))
+    assert one == other
+    assert one.startswith("[EMAIL ")

@@ -1,4 +1,4 @@
-"""deduplicate_records: of equal records one is kept."""
+"""deduplicate_records: of equal and of nearly equal records one is kept, and none of somebody to be erased."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ Deduplicate = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def deduplicate(run_step: Any, tmp_path: Path) -> Deduplicate:
-    def run(*files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def run(*files: list[dict[str, Any]], erase: str | None = None, **deduplication: Any) -> list[dict[str, Any]]:
         paths = []
         for number, records in enumerate(files):
             (tmp_path / str(number)).mkdir(exist_ok=True)
             paths.append(write_records(tmp_path / str(number) / "cleaned.parquet", records))
-        run_step("deduplicate_records", ["--records", *paths, "--outdir", tmp_path], {})
+        more: list[str | Path] = []
+        if erase is not None:
+            (tmp_path / "erase.txt").write_text(erase, encoding="utf-8")
+            more = ["--erase", tmp_path / "erase.txt"]
+        run_step("deduplicate_records", ["--records", *paths, *more, "--outdir", tmp_path], {"deduplication": deduplication})
         return rows(tmp_path / "deduplicated.parquet")
 
     return run
@@ -44,9 +48,10 @@ def test_first_is_kept_across_sources(deduplicate: Deduplicate, tmp_path: Path) 
         "records": 4,
         "dropped": {"exact duplicate": 2},
         "sources": {"b": {"kept": 2, "dropped": {"exact duplicate": 1}}, "faq": {"kept": 2, "dropped": {"exact duplicate": 1}}},
+        "clusters": {"2": 2},
     }
     assert list(made["inputs"]) == ["1/cleaned.parquet", "2/cleaned.parquet"]
-    assert not list(tmp_path.glob(".ids*"))
+    assert not list(tmp_path.glob(".texts*"))
 
 
 @pytest.mark.parametrize(
@@ -73,3 +78,45 @@ def test_one_of_each_is_left(deduplicate: Deduplicate, files: list[list[tuple[in
     assert sorted(record["text"] for record in left) == sorted({f"text {number}" for number, _ in given_records})
     in_test = {f"text {number}" for number, split in given_records if split == "test"}
     assert {record["text"] for record in left if record["split"] == "test"} == in_test
+
+
+LONG = "The leave of every employee is granted by the head of the unit, who hears the employee first and answers in writing within ten days."
+LONGER = LONG + " That is the rule."
+
+
+def test_near_duplicates(deduplicate: Deduplicate, tmp_path: Path) -> None:
+    other = text(LONG.replace("employee", "guest").replace("unit", "house").replace("ten", "two"))
+    assert [record["text"] for record in deduplicate([text(LONG), other, text(LONGER)], near_duplicate_threshold=0.8)] == [LONG, other["text"]]
+    assert [row["reason"] for row in rows(tmp_path / "deduplicate_records.dropped.parquet")] == ["near-duplicate"]
+    assert len(deduplicate([text(LONG), text(LONGER)], near_duplicate_threshold=1)) == 2
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("first", 0), ("longest", 1), ("newest", 2)])
+def test_which_one_is_kept(deduplicate: Deduplicate, rule: str, kept: int) -> None:
+    dates = ["2026-01-01", None, "2026-03-01T10:00:00Z"]
+    records = [text(words) | {"meta": {"created_at": date, "location": "x"}} for words, date in zip([LONG, LONGER, LONG + " Yes."], dates, strict=True)]
+    (left,) = deduplicate(records, keep_duplicate=rule)
+    assert left["text"] == records[kept]["text"]
+
+
+def test_a_given_test_record_is_kept_before_its_near_duplicates(deduplicate: Deduplicate) -> None:
+    (left,) = deduplicate([text(LONGER), text(LONG, "test")], keep_duplicate="longest")
+    assert left["text"] == LONG
+
+
+def test_people_are_erased_with_what_nearly_equals_theirs(deduplicate: Deduplicate, tmp_path: Path) -> None:
+    def of(subject: str | None, words: str) -> dict[str, Any]:
+        return text(words) | {"meta": {"subject_id": subject, "location": "x"}}
+
+    left = deduplicate([of("7", "mine"), of(None, LONG), of("7", LONGER), of("8", "theirs"), of(None, "nobody's")], erase="\ufeff7\n\n99 \n")
+    assert [record["text"] for record in left] == ["theirs", "nobody's"]
+    assert {(row["reason"], row["record"]) for row in rows(tmp_path / "deduplicate_records.dropped.parquet")} == {("erased on request", "")}
+    assert receipt(tmp_path / "deduplicate_records.json")["counts"]["subjects"] == {"asked": 2, "found": 1}
+
+
+@pytest.mark.parametrize(("erase", "code", "words"), [("\n", 64, "erase.txt is empty"), ("7", 65, "no record is left")])
+def test_erasing_that_cannot_be_meant(deduplicate: Deduplicate, capsys: pytest.CaptureFixture[str], erase: str, code: int, words: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        deduplicate([text("mine") | {"meta": {"subject_id": "7", "location": "x"}}], erase=erase)
+    assert stopped.value.code == code
+    assert words in capsys.readouterr().err

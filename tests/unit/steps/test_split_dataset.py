@@ -213,9 +213,9 @@ def test_funnel_and_dropped_records_of_all_steps(split: Split, run_step: Any, tm
         place = tmp_path / source
         place.mkdir()
         (place / "x.jsonl").write_text("".join(f'{{"text": "text {line}"}}\n' for line in range(30 - number * 28)) + '{"text": ""}\n{\n')
-        cleaning = {"cleaning": {"max_dropped_fraction": 0.5}}
-        run_step("collect_source", ["--path", place / "x.jsonl", "--outdir", place], {"source": {"id": source, "path": "x.jsonl"}, **cleaning})
-        run_step("clean_records", ["--records", place / "collected.parquet", "--outdir", place], cleaning)
+        collection = {"collection": {"max_dropped_fraction": 0.5}}
+        run_step("collect_source", ["--path", place / "x.jsonl", "--outdir", place], {"source": {"id": source, "path": "x.jsonl"}, **collection})
+        run_step("clean_records", ["--records", place / "collected.parquet", "--outdir", place], collection)
         steps[source] = place
     run_step("deduplicate_records", ["--records", *(place / "cleaned.parquet" for place in steps.values()), "--outdir", tmp_path], {})
     receipts, dropped = ([*sorted(tmp_path.rglob(pattern))] for pattern in ("*.json", "*.dropped.parquet"))
@@ -237,3 +237,22 @@ def test_dropped_writer_takes_broken_unicode(tmp_path: Path) -> None:
     with DroppedWriter(tmp_path / "dropped.parquet", "step") as writer:
         writer.drop("faq", "a:1", "broken Unicode", {"text": "half \ud800"})
     assert rows(tmp_path / "dropped.parquet")[0]["record"] == '{"text": "half ?"}'
+
+
+def test_what_one_person_said_stays_together(split: Split) -> None:
+    records = [chat(f"question {number}?", f"answer {number}", meta={"subject_id": f"p{number % 20}", "location": "x"}) for number in range(200)]
+    records += [chat(f"question {number}?", "another", meta={"location": "x"}) for number in range(0, 200, 20)]  # by their prompts they belong to p0
+    splits = split(records)
+    places = {name: {record["meta"]["subject_id"] for record in part} - {None} for name, part in splits.items()}
+    assert sum(map(len, places.values())) == 20, "nobody in two splits"
+    assert all(places.values())
+    home = {name for name, part in splits.items() if any(turn["content"] == "another" for record in part for turn in record["messages"])}
+    assert home == {name for name, people in places.items() if "p0" in people}
+
+
+def test_what_could_not_be_read_is_masked_too(split: Split, tmp_path: Path) -> None:
+    with DroppedWriter(tmp_path / "collect_source.dropped.parquet", "collect_source") as dropped:
+        dropped.drop("faq", "faq.csv:1", "not valid JSON", '{"mail": "ana@x.org"')
+    split(texts(50), "--dropped", tmp_path / "collect_source.dropped.parquet")
+    (row,) = rows(tmp_path / "dataset" / "dropped.parquet")
+    assert row["record"] == '{"mail": "[EMAIL_1]"'

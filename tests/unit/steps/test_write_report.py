@@ -168,6 +168,7 @@ def test_a_verdict_that_holds_back_says_why(report: Report, mean: float, gate: d
     assert headline in content
 
 
+@pytest.mark.slow
 def test_a_run_in_which_every_trial_failed_has_a_report(report: Report) -> None:
     report.evaluate("tiny-base", 0.3, kind="base")
     report.train("broken", status="failed", reason="diverged at step 3", loss=None)
@@ -295,6 +296,7 @@ def planned(**trials: float) -> dict[str, Any]:
     return {"step": "plan_trials", "seconds": 0.1, "peak_memory_bytes": 2**25, "counts": {"plan": plan}}
 
 
+@pytest.mark.slow
 def test_plan_and_fact(report: Report) -> None:
     report.evaluate("tiny-base", 0.3, kind="base")
     report.train("good", 0.5, seconds=1800.0)
@@ -320,6 +322,7 @@ def test_plan_and_fact(report: Report) -> None:
     report.multiqc()
 
 
+@pytest.mark.slow
 def test_a_grid_of_classifiers(report: Report) -> None:
     """They choose labels: no perplexity, which only the base has."""
     label = ["yes", "no", "maybe"] * 20
@@ -344,6 +347,7 @@ def test_a_grid_of_classifiers(report: Report) -> None:
     assert "NaN" not in json.dumps(sections)
 
 
+@pytest.mark.slow
 def test_a_grid_of_reward_models_shows_no_answers(report: Report) -> None:
     base = {"preference_accuracy": [float(place % 2) for place in range(60)], "rouge_l": scores_around(0.3, 60)}
     report.evaluate("tiny-base", 0.3, kind="base", scores=base)

@@ -1,0 +1,117 @@
+"""The parameters of the data, from the sources to the splits. See params.py, of which they are a part."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, field_validator
+
+from llamaflow.choices import Several
+from llamaflow.groups import Group, hidden
+
+PersonalType = Literal[
+    "private_key", "url_credentials", "api_key", "email", "iban", "cnpj", "cpf", "credit_card", "rg", "passport", "ip", "phone"
+]  # fmt: skip
+Action = Literal["keep", "mask", "hash", "drop"]
+PERSONAL_TYPES: tuple[PersonalType, ...] = get_args(PersonalType)
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+
+class InputOutput(Group):
+    """Input and output"""
+
+    input: str = Field(
+        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown, each plain, .gz or .zst; HTML, PDF, DOCX, XLSX, EPUB), local or http(s).",
+        json_schema_extra={"format": "file-path", "mimetype": "text/csv"},
+    )
+    outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})
+
+
+class Collection(Group):
+    """Data collection"""
+
+    max_dropped_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Stop when more than this share of a source's records is malformed or unusable. Duplicates, and what the filters that you chose leave out, do not count.",
+    )
+
+
+class Cleaning(Group):
+    """Data cleaning"""
+
+    min_characters: int = Field(1, ge=0, description="Records with fewer characters of text are dropped.")
+    max_characters: int = Field(100_000, ge=1, description="Records with more characters of text are dropped.")
+    quality_filter: Literal["none", "light", "web"] = Field(
+        "light",
+        description="Leave out debris: light (texts and answers that say the same again and again), web (for texts from the web also the rules of Gopher, C4 and FineWeb: too short, no sentences, lists of links, code), none.",
+    )
+    languages: Several[str] | None = Field(None, description="Keep records in these languages only (ISO 639-1 codes: en,pt). Texts too short to tell are kept.")
+    system_prompt: str | None = Field(
+        None, description="A system message put before every conversation that has none; the model then answers best with the same one."
+    )
+
+
+class PersonalData(Group):
+    """Personal data
+
+    What the model never sees it cannot tell anyone. Names of people have no pattern by which they could be found: they stay.
+    """
+
+    personal_data: str = Field(
+        "mask",
+        description=f"What becomes of personal data and passwords in texts: mask ([EMAIL_1]), hash ([EMAIL 3f9a1c04be], the same for the same value everywhere), drop (the record) or keep; by type after it: mask,phone=keep,credit_card=drop. Types: {', '.join(PERSONAL_TYPES)}.",
+    )
+    phone_regions: Several[str] = hidden(("BR", "US", "GB"), "Countries (ISO 3166 codes) whose phone numbers are known without + and country code.")
+    erase_subjects: str | None = Field(
+        None,
+        description="A text file with one subject_id a line: these people's records, and whatever nearly equals them, are left out.",
+        json_schema_extra={"format": "file-path"},
+    )
+
+    @field_validator("personal_data")
+    @classmethod
+    def _is_understood(cls, text: str) -> str:
+        actions_of(text)
+        return text
+
+
+def actions_of(text: str) -> dict[PersonalType, Action]:
+    """What to do with each type of personal data. Raises ValueError if `text` is not as described above."""
+    first, *others = (part.strip() for part in text.split(","))
+    if first not in ACTIONS:
+        raise ValueError(f"it begins with {first!r}; expected {', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}, and exceptions after it: mask,phone=keep")
+    actions: dict[PersonalType, Action] = dict.fromkeys(PERSONAL_TYPES, first)
+    for part in others:
+        kind, _, action = (word.strip() for word in part.partition("="))
+        if kind not in PERSONAL_TYPES or action not in ACTIONS:
+            raise ValueError(
+                f"{part!r} is not understood; expected type=action with a type of {', '.join(PERSONAL_TYPES)} and an action of {', '.join(ACTIONS)}"
+            )
+        actions[kind] = action
+    return actions
+
+
+class Deduplication(Group):
+    """Duplicates"""
+
+    near_duplicate_threshold: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Records are near-duplicates from this similarity on (shared runs of five words, Jaccard); of each cluster one is kept. 1: only exact duplicates are dropped.",
+    )
+    keep_duplicate: Literal["first", "longest", "newest"] = Field(
+        "first",
+        description="Which of several near-duplicates is kept: the first (in the order of the samplesheet), the longest, or the newest (by created_at). Records that you put into test or validation come before all others.",
+    )
+
+
+class Splitting(Group):
+    """Data splitting"""
+
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for validation: early stopping and the learning curves use it.")
+    test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for the final comparison with the base model; never trained on.")
+    stratify_by: Literal["source", "label"] = Field("source", description="Keep the shares equal within each source, or within each label.")
+    split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")

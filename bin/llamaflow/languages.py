@@ -1,0 +1,26 @@
+"""Which language a text is in: py3langid, after Lui & Baldwin 2012, https://aclanthology.org/P12-3005."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+LETTERS = 20  # in fewer, chance has too much of a say
+CHARACTERS = 2000  # more say nothing new
+CONFIDENCE = 0.5
+
+
+def language_of(text: str) -> str | None:
+    """ISO 639-1 code; None if the text is too short or too mixed to tell."""
+    text = text[:CHARACTERS]
+    if sum(map(str.isalpha, text)) < LETTERS:
+        return None
+    language, confidence = _identifier().classify(text)
+    return str(language) if confidence >= CONFIDENCE else None
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,0 +1,145 @@
+"""Personal data and passwords in text: found by pattern, verified by checksum where there is one, then masked, hashed, or a reason to drop the record.
+
+Names of people have no pattern: they stay, which the data card says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import phonenumbers
+from stdnum import iban, luhn
+from stdnum.br import cnpj, cpf
+
+from llamaflow.data_params import Action, PersonalType
+
+ISSUERS = re.compile(r"3\d|4|5\d|6\d|2[2-7]")  # ISO/IEC 7812: what cards begin with
+SEVEN_DIGITS = re.compile(r"(?:\d[\s().\-/]{0,3}){7}")  # a text without has no phone number
+SEPARATORS = re.compile(r"[\s().\-/]")
+HASH_DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Found:
+    """Personal data at text[start:end]; `value` is the same however it was written."""
+
+    type: PersonalType
+    start: int
+    end: int
+    value: str
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The group `data` is what is personal; without one, the whole match. `check` tells chance hits from real ones."""
+
+    type: PersonalType
+    regex: re.Pattern[str]
+    check: Callable[[str], bool] = bool
+
+
+def _is_ip(text: str) -> bool:
+    """An address of RFC 791 or RFC 4291 that may lead to somebody: not 0.0.0.0, ::, or the machine itself."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_loopback)
+
+
+def _is_card(text: str) -> bool:
+    digits = re.sub(r"\D", "", text)
+    return 13 <= len(digits) <= 19 and bool(ISSUERS.match(digits)) and luhn.is_valid(digits)
+
+
+# the first that matches a place wins, so the most telling ones come first
+PATTERNS = (
+    Pattern("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)),
+    Pattern("url_credentials", re.compile(r"\b[a-z][a-z0-9+.-]{0,20}://(?P<data>[^\s/:@]+:[^\s/@]+)@", re.IGNORECASE)),
+    Pattern(
+        "api_key",
+        re.compile(
+            r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}|hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}"
+            r"|xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+        ),
+    ),
+    Pattern("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,63}\b")),
+    Pattern("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), iban.is_valid),
+    Pattern("cnpj", re.compile(r"(?<![\w.-])[A-Z0-9]{2}\.?[A-Z0-9]{3}\.?[A-Z0-9]{3}/?[A-Z0-9]{4}-?\d{2}(?![\w-])"), cnpj.is_valid),
+    Pattern("cpf", re.compile(r"(?<![\w.-])\d{3}\.?\d{3}\.?\d{3}-?\d{2}(?![\w-])"), cpf.is_valid),
+    Pattern("credit_card", re.compile(r"(?<![\w.-])(?:\d{13,19}|\d{4}(?:[ -]\d{4}){3}|\d{4}[ -]\d{6}[ -]\d{4,5})(?![\w-])"), _is_card),
+    Pattern("rg", re.compile(r"\bRG\b(?:\s*(?:n[.ºo°]*|:))*\s*(?P<data>\d{1,2}\.?\d{3}\.?\d{3}-?[\dXx])\b")),
+    Pattern("passport", re.compile(r"\b[Pp]assa?port[e]?\b[^\n]{0,20}?\b(?P<data>[A-Z]{1,2}\d{6,8})\b")),
+    Pattern("ip", re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:]|\.\d)"), _is_ip),
+)
+
+
+def find(text: str, regions: Sequence[str]) -> list[Found]:
+    """All personal data of a text, in order, without overlaps; `regions` are the countries whose phone numbers need no country code."""
+    found: list[Found] = []
+    for one in (*_matches(text), *_phones(text, regions)):
+        if all(one.end <= other.start or one.start >= other.end for other in found):
+            found.append(one)
+    return sorted(found, key=lambda one: one.start)
+
+
+def _matches(text: str) -> Iterator[Found]:
+    for pattern in PATTERNS:
+        for match in pattern.regex.finditer(text):
+            group = "data" if "data" in pattern.regex.groupindex else 0
+            if pattern.check(match[group]):
+                value = match[group] if pattern.type == "api_key" else SEPARATORS.sub("", match[group]).casefold()
+                yield Found(pattern.type, *match.span(group), value)
+
+
+def _phones(text: str, regions: Sequence[str]) -> Iterator[Found]:
+    """Google's libphonenumber, which knows the numbering plans of all countries."""
+    if not SEVEN_DIGITS.search(text):
+        return
+    for region in regions:
+        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.STRICT_GROUPING):
+            start = match.start + (match.raw_string.startswith("(") and ")" not in match.raw_string)  # the bracket is the sentence's
+            yield Found("phone", start, match.end, phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164))
+
+
+@dataclass
+class Redactor:
+    """Replace the personal data of one record's texts; the same value gets the same word in all of them.
+
+    A masked value becomes [EMAIL_1], the next one [EMAIL_2]; with a key a hashed one becomes [EMAIL 3f9a1c04be], the same
+    everywhere (HMAC-SHA256, RFC 2104). `counts` has how many were found by type, whatever was done.
+    """
+
+    actions: Mapping[PersonalType, Action]
+    regions: Sequence[str]
+    key: bytes = b""
+    counts: dict[PersonalType, int] = field(default_factory=dict)
+    _words: dict[tuple[PersonalType, str], str] = field(default_factory=dict)
+
+    def __call__(self, text: str) -> str:
+        parts, end = [], 0
+        for one in find(text, self.regions):
+            self.counts[one.type] = self.counts.get(one.type, 0) + 1
+            if self.actions[one.type] != "keep":
+                parts += [text[end : one.start], self._word(one)]
+                end = one.end
+        return "".join([*parts, text[end:]])
+
+    def forbidden(self) -> PersonalType | None:
+        """The first type found for which the record is to be dropped."""
+        return next((kind for kind in self.counts if self.actions[kind] == "drop"), None)
+
+    def _word(self, one: Found) -> str:
+        if (one.type, one.value) not in self._words:
+            number = sum(kind == one.type for kind, _ in self._words) + 1
+            mark = f" {self._digest(one.value)}" if self.actions[one.type] == "hash" else f"_{number}"
+            self._words[one.type, one.value] = f"[{one.type.upper()}{mark}]"
+        return self._words[one.type, one.value]
+
+    def _digest(self, value: str) -> str:
+        return hmac.new(self.key, value.encode(), hashlib.sha256).hexdigest()[:HASH_DIGITS]
