@@ -11,6 +11,7 @@ The first row whose columns are understood decides how the whole source is read 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 from llamaflow.data_params import Collection
 from llamaflow.download import download
 from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import rows_of
 from llamaflow.records import DroppedWriter, ParquetWriter
@@ -47,11 +49,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(source: Source, collection: Collection, path: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
     collected, rejected = outdir / "collected.parquet", outdir / f"{STEP}.dropped.parquet"
     with receipt(STEP, settings, outdir) as written, _local(source, path, outdir) as given:
-        written.add_input(given)
+        if not given.is_dir():
+            written.add_input(given)
         with ParquetWriter(collected) as kept, DroppedWriter(rejected, STEP) as dropped:
             read = _read_folder if has_many_files(given) else _read_file
             found = read(source, given, kept, dropped, outdir)
             dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
+        written.inputs.setdefault(given.name, found.pop("digest", ""))
         written.add_output(collected)
         written.add_output(rejected)
         written.counts = {
@@ -78,7 +82,7 @@ def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: Dropped
 
 def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
     """All files, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
-    formats, ignored, size = Counter[str](), set[str](), 0
+    formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
         for name, file in files_of(folder, source.path, Path(scratch)):
             file_format = source.format or format_of(name)
@@ -95,9 +99,11 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
             formats[file_format] += 1
             ignored |= reader.ignored
             size += file.stat().st_size
+            digest.update(f"{name}\0{sha256(file)}\n".encode())  # of what was read: beside it there may be anything
     if not formats:
         raise UsageError(f"source {source.id!r}: {folder.name} holds no file of a kind that is known: {' '.join(FORMATS)}.")
-    return {"format": ", ".join(sorted(formats)), "files": dict(sorted(formats.items())), "ignored_columns": sorted(ignored)[:COLUMNS_LISTED], "bytes": size}
+    columns = sorted(ignored)[:COLUMNS_LISTED]
+    return {"format": ", ".join(sorted(formats)), "files": dict(sorted(formats.items())), "ignored_columns": columns, "bytes": size, "digest": digest.hexdigest()}
 
 
 @contextmanager

@@ -314,7 +314,7 @@ def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _personal_data(receipts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """How many of each type were found in each source."""
-    return {source: counts for made in receipts for source, counts in sorted(made["counts"].get("personal_data", {}).items())}
+    return dict(sorted(entry for made in receipts for entry in made["counts"].get("personal_data", {}).items()))
 
 
 def _write_dropped(files: Sequence[Path], personal: PersonalData, target: Path) -> None:

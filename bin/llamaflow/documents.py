@@ -10,6 +10,7 @@ import logging
 import posixpath
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from llamaflow.textfiles import Unusable, open_bytes
 Row = tuple[int | str, dict[str, Any] | Unusable]
 UNPACKED_BYTES = 1 << 30
 HTML_BYTES = 64 << 20
+EDGE_LINES, RUNNING_PAGES = 2, 3  # a line among the first or last ones of so many pages is a running head
 NAMESPACES = {"container": "urn:oasis:names:tc:opendocument:xmlns:container", "opf": "http://www.idpf.org/2007/opf"}
 
 
@@ -70,11 +72,27 @@ def pdf(path: Path) -> Iterator[Row]:
 
 
 def _lines_of_pages(document: Any) -> Iterator[tuple[int, str]]:
-    for number, page in enumerate(document, 1):
+    """Without what stands at the edges of several pages, but for its numbers: running heads and page numbers."""
+    running = {line for line, pages in Counter(edge for lines in _pages(document) for edge in _edges(lines)).items() if pages >= RUNNING_PAGES}
+    for number, lines in enumerate(_pages(document), 1):
+        inner = range(EDGE_LINES, len(lines) - EDGE_LINES)
+        yield from ((number, line) for place, line in enumerate(lines) if place in inner or _without_numbers(line) not in running)
+
+
+def _pages(document: Any) -> Iterator[list[str]]:
+    for page in document:
         text = page.get_textpage()
-        yield from ((number, line) for line in text.get_text_bounded().splitlines())
+        yield text.get_text_bounded().splitlines()
         text.close()
         page.close()
+
+
+def _edges(lines: list[str]) -> set[str]:
+    return {_without_numbers(line) for line in (*lines[:EDGE_LINES], *lines[-EDGE_LINES:])}
+
+
+def _without_numbers(line: str) -> str:
+    return re.sub(r"\d+", "0", line.strip())
 
 
 def docx(path: Path) -> Iterator[Row]:

@@ -44,12 +44,13 @@ class Pattern:
 
 
 def _is_ip(text: str) -> bool:
-    """An address of RFC 791 or RFC 4291 that may lead to somebody: not 0.0.0.0, ::, or the machine itself."""
+    """An address of RFC 791 or RFC 4291 that may lead to somebody: not 0.0.0.0, ::, or the machine itself, nor a version or a section (4.6.2.0)."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not (address.is_unspecified or address.is_loopback)
+    sizes = [len(part) for part in text.split(".")] if address.version == 4 else [3]
+    return (max(sizes) == 3 or sizes.count(2) > 1) and not (address.is_unspecified or address.is_loopback)
 
 
 def _is_card(text: str) -> bool:

@@ -1,8 +1,8 @@
 """Rules that tell text written for readers from debris, as published with large web corpora; each gives its reason.
 
 Gopher: Rae et al. 2021, https://arxiv.org/abs/2112.11446, appendix A.1; C4: Raffel et al. 2020, https://arxiv.org/abs/1910.10683;
-FineWeb: Penedo et al. 2024, https://arxiv.org/abs/2406.17557. They were made for long documents: the preset light has only those on
-repetition, and for texts of WORDS words and more.
+FineWeb: Penedo et al. 2024, https://arxiv.org/abs/2406.17557. They were made for long pages of the web, and drop three of a hundred sections of a
+good manual for their technical terms: the preset light only leaves out what is mostly repetition.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ STOP_WORDS = {
     "it": {"il", "di", "che", "e", "la", "un", "per", "in", "con"},
 }
 WORDS, MOST_WORDS = 50, 100_000
+MOSTLY = 0.5
 TOP_NGRAMS = {2: 0.20, 3: 0.18, 4: 0.16}  # share of characters in the most frequent one
 REPEATED_NGRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}  # share of characters in any that comes again
 
@@ -75,9 +76,17 @@ def gopher_lines(given: Text) -> str | None:
     return "lines that break off" if sum(line.endswith(("...", "\u2026")) for line in given.lines) > 0.3 * most else None
 
 
-def repeated_lines(given: Text) -> str | None:
+def mostly_repetition(given: Text) -> str | None:
+    """Shorter texts may repeat themselves: yes, yes."""
     if len(given.spoken) < WORDS:
         return None
+    most = MOSTLY * len(given.text)
+    if _repeated(given.lines)[1] > most:
+        return "mostly repeated lines"
+    return "mostly the same words again" if _characters_again(given.words, min(REPEATED_NGRAMS)) > most else None
+
+
+def repeated_lines(given: Text) -> str | None:
     for kind, parts in (("paragraphs", PARAGRAPHS.split(given.text.strip())), ("lines", LINES.split(given.text))):
         again, characters = _repeated(parts)
         if again > 0.3 * len(parts) or characters > 0.2 * len(given.text):
@@ -97,8 +106,6 @@ def _repeated(parts: Iterable[str]) -> tuple[int, int]:
 
 
 def repeated_words(given: Text) -> str | None:
-    if len(given.spoken) < WORDS:
-        return None
     for length, most in TOP_NGRAMS.items():
         gram, times = Counter(zip(*(given.words[start:] for start in range(length)), strict=False)).most_common(1)[0]
         if times > 1 and len(" ".join(gram)) * times > most * len(given.text):
@@ -144,7 +151,7 @@ def fineweb(given: Text) -> str | None:
 
 PRESETS: dict[str, tuple[Rule, ...]] = {
     "none": (),
-    "light": (repeated_lines, repeated_words),
+    "light": (mostly_repetition,),
     "web": (gopher_words, gopher_lines, repeated_lines, repeated_words, c4, fineweb),
 }
 

@@ -58,6 +58,7 @@ def test_found(text: str, kind: str, value: str | None) -> None:
         "IBAN DE88 3704 0044 0532 0130 00",
         "It is 12:30:45 and std::vector, a :: b",
         "Version 1.2.3 of 2026-11-22, chapter 4.5.6.7.8",
+        "Release 4.6.2.0, section 10.1.1.2, see 5.6.12.1.",
         "localhost is 127.0.0.1 or ::1",
         "@ana wrote, a @ b, user@host",
         "In 2025 we sold 1,234,567 units in 12 countries",

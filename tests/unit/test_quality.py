@@ -48,10 +48,13 @@ def test_debris_from_the_web(text: str, reason: str) -> None:
     assert fault(text, "web", "en") == reason
 
 
-def test_light_has_only_the_rules_on_repetition_and_not_for_short_texts() -> None:
+def test_light_leaves_out_what_is_mostly_repetition() -> None:
     assert fault("Yes. Yes. Yes.", "light") is None
     assert fault("# A\n{b}", "light") is None
-    assert fault("We sell good shoes to you. " * 30, "light") == "the same 2 words again and again"
+    assert fault("We sell good shoes to you. " * 30, "light") == "mostly the same words again"
+    assert fault("\n".join([PROSE] + ["The same line stands here.", *WORDS[:9]] * 30), "light") == "mostly repeated lines"
+    assert fault(f"{PROSE} {PROSE[:250]}", "light") is None
+    assert fault(f"{PROSE} {PROSE[:250]}", "web") == "runs of 5 words that come again"
     assert fault("We sell good shoes to you. " * 30, "none") is None
 
 

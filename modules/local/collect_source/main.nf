@@ -1,6 +1,7 @@
 process COLLECT_SOURCE {
     tag "${meta.id}"
     label 'process_low'
+    cache 'lenient' // meta.listing has the times of the files that are read; those of a directory change with what lies beside them
 
     conda "${moduleDir}/environment.yml"
     container "ghcr.io/llamaflow/collect_source:${workflow.manifest.version}"

@@ -120,7 +120,7 @@ def sourcesOf(sources, input) {
     def base = isTable(input) ? file(input).parent : null
     def items = sources.withIndex().collect { source, position ->
         def local = source.path ==~ /https?:.*/ ? [] : located(source.path, base)
-        [[id: source.id, position: position] + (local && local.isDirectory() ? [listing: listing(local)] : [:]), local, source]
+        [[id: source.id, position: position] + (local && local.exists() ? [listing: listing(local, source.path)] : [:]), local, source]
     }
     refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })
     return items
@@ -134,12 +134,17 @@ def located(path, base) {
     return beside != null && beside.exists() ? beside : file(plain)
 }
 
-// Names, sizes and times of all files below a directory: Nextflow sees those of the directory only, and would reuse what was read before
-def listing(directory) {
+// Names, sizes and times of the files that are read: Nextflow sees those of the directory only, and would reuse what was read before
+def listing(source, path) {
+    def directory = source.scheme == 'file' ? source.toRealPath() : source
+    def pattern = path.tokenize('/').dropWhile { part -> !part.find(/[*?]/) }.join('/') ?: '**'
+    // ** means no directory too, as it does in the step
+    def matchers = [pattern, pattern.replace('**/', '')].collect { glob -> directory.fileSystem.getPathMatcher("glob:${glob}") }
     def digest = java.security.MessageDigest.getInstance('SHA-256')
-    def entries = []
-    directory.eachFileRecurse { entry -> entries << "${entry} ${entry.size()} ${entry.lastModified()}".toString() }
-    entries.sort().each { entry -> digest.update(entry.getBytes('UTF-8')) }
+    java.nio.file.Files.walk(directory)
+        .filter { entry -> entry == directory ? !java.nio.file.Files.isDirectory(entry) : matchers.any { matcher -> matcher.matches(directory.relativize(entry)) } }
+        .sorted()
+        .forEach { entry -> digest.update("${entry} ${java.nio.file.Files.getLastModifiedTime(entry, java.nio.file.LinkOption.NOFOLLOW_LINKS)} ${java.nio.file.Files.size(entry)}".getBytes('UTF-8')) }
     return digest.digest().encodeHex().toString().take(16)
 }
 
