@@ -103,7 +103,13 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
     if not formats:
         raise UsageError(f"source {source.id!r}: {folder.name} holds no file of a kind that is known: {' '.join(FORMATS)}.")
     columns = sorted(ignored)[:COLUMNS_LISTED]
-    return {"format": ", ".join(sorted(formats)), "files": dict(sorted(formats.items())), "ignored_columns": columns, "bytes": size, "digest": digest.hexdigest()}
+    return {
+        "format": ", ".join(sorted(formats)),
+        "files": dict(sorted(formats.items())),
+        "ignored_columns": columns,
+        "bytes": size,
+        "digest": digest.hexdigest(),
+    }
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -47,7 +47,9 @@ class Cleaning(Group):
         "light",
         description="Leave out debris: light (texts and answers that say the same again and again), web (for texts from the web also the rules of Gopher, C4 and FineWeb: too short, no sentences, lists of links, code), none.",
     )
-    languages: Several[str] | None = Field(None, description="Keep records in these languages only (ISO 639-1 codes: en,pt). Texts too short to tell are kept.")
+    languages: Several[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] | None = Field(
+        None, description="Keep records in these languages only (ISO 639-1 codes: en,pt). Texts too short to tell are kept."
+    )
     system_prompt: str | None = Field(
         None, description="A system message put before every conversation that has none; the model then answers best with the same one."
     )
@@ -63,7 +65,9 @@ class PersonalData(Group):
         "mask",
         description=f"What becomes of personal data and passwords in texts: mask ([EMAIL_1]), hash ([EMAIL 3f9a1c04be], the same for the same value everywhere), drop (the record) or keep; by type after it: mask,phone=keep,credit_card=drop. Types: {', '.join(PERSONAL_TYPES)}.",
     )
-    phone_regions: Several[str] = hidden(("BR", "US", "GB"), "Countries (ISO 3166 codes) whose phone numbers are known without + and country code.")
+    phone_regions: Several[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = hidden(
+        ("BR", "US", "GB"), "Countries (ISO 3166 codes) whose phone numbers are known without + and country code."
+    )
     erase_subjects: str | None = Field(
         None,
         description="A text file with one subject_id a line: these people's records, and whatever nearly equals them, are left out.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import gzip
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -13,6 +15,7 @@ from llamaflow.errors import DataError, UsageError
 from llamaflow.sources import ARCHIVES, is_archive, pattern_of
 
 UNPACKED_BYTES, TIMES = 1 << 30, 100  # an archive with more than both of that was made to fill disks: text packs to a tenth
+DAMAGES = (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 def has_many_files(path: Path) -> bool:
@@ -27,7 +30,11 @@ def files_of(path: Path, given: str, scratch: Path) -> Iterator[tuple[str, Path]
     if path.is_dir():
         yield from _files_in_directory(path, pattern_of(given))
     else:
-        yield from _unpacked(_members(path), path, scratch)
+        members = _zip_members if path.name.lower().endswith(".zip") else _tar_members
+        try:
+            yield from _unpacked(members(path), path, scratch)
+        except DAMAGES as error:
+            raise DataError(f"{path.name} is damaged, or is no archive ({', '.join(ARCHIVES)}): {error}. Download or pack it again.") from error
 
 
 def _files_in_directory(path: Path, pattern: str) -> Iterator[tuple[str, Path]]:
@@ -61,16 +68,6 @@ def _unpacked(members: Iterable[tuple[str, IO[bytes]]], path: Path, scratch: Pat
             yield name, target
         finally:
             target.unlink(missing_ok=True)
-
-
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    try:
-        if path.name.lower().endswith(".zip"):
-            yield from _zip_members(path)
-        else:
-            yield from _tar_members(path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, shutil.ReadError, NotImplementedError) as error:
-        raise DataError(f"{path.name} is damaged, or is no archive ({', '.join(ARCHIVES)}): {error}. Download or pack it again.") from error
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:

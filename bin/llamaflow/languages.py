@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 LETTERS = 20  # in fewer, chance has too much of a say
-CHARACTERS = 2000  # more say nothing new
+CHARACTERS = 240  # more say little, and take time
 CONFIDENCE = 0.5
 
 

@@ -36,11 +36,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Pattern:
-    """The group `data` is what is personal; without one, the whole match. `check` tells chance hits from real ones."""
+    """The group `data` is what is personal; without one, the whole match. `check` tells chance hits from real ones.
+
+    A text without the characters `needs`, or with fewer `digits`, need not be searched.
+    """
 
     type: PersonalType
     regex: re.Pattern[str]
     check: Callable[[str], bool] = bool
+    needs: str = ""
+    digits: int = 0
 
 
 def _is_ip(text: str) -> bool:
@@ -60,8 +65,8 @@ def _is_card(text: str) -> bool:
 
 # the first that matches a place wins, so the most telling ones come first
 PATTERNS = (
-    Pattern("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)),
-    Pattern("url_credentials", re.compile(r"\b[a-z][a-z0-9+.-]{0,20}://(?P<data>[^\s/:@]+:[^\s/@]+)@", re.IGNORECASE)),
+    Pattern("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), needs="-----BEGIN"),
+    Pattern("url_credentials", re.compile(r"(?<=\w://)[^\s/:@]+:[^\s/@]+(?=@)"), needs="://"),
     Pattern(
         "api_key",
         re.compile(
@@ -69,14 +74,15 @@ PATTERNS = (
             r"|xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
         ),
     ),
-    Pattern("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,63}\b")),
-    Pattern("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), iban.is_valid),
-    Pattern("cnpj", re.compile(r"(?<![\w.-])[A-Z0-9]{2}\.?[A-Z0-9]{3}\.?[A-Z0-9]{3}/?[A-Z0-9]{4}-?\d{2}(?![\w-])"), cnpj.is_valid),
-    Pattern("cpf", re.compile(r"(?<![\w.-])\d{3}\.?\d{3}\.?\d{3}-?\d{2}(?![\w-])"), cpf.is_valid),
-    Pattern("credit_card", re.compile(r"(?<![\w.-])(?:\d{13,19}|\d{4}(?:[ -]\d{4}){3}|\d{4}[ -]\d{6}[ -]\d{4,5})(?![\w-])"), _is_card),
-    Pattern("rg", re.compile(r"\bRG\b(?:\s*(?:n[.ºo°]*|:))*\s*(?P<data>\d{1,2}\.?\d{3}\.?\d{3}-?[\dXx])\b")),
-    Pattern("passport", re.compile(r"\b[Pp]assa?port[e]?\b[^\n]{0,20}?\b(?P<data>[A-Z]{1,2}\d{6,8})\b")),
-    Pattern("ip", re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:]|\.\d)"), _is_ip),
+    Pattern("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,63}\b"), needs="@"),
+    Pattern("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), iban.is_valid, digits=2),
+    Pattern("cnpj", re.compile(r"(?<![\w.-])[A-Z0-9]{2}\.?[A-Z0-9]{3}\.?[A-Z0-9]{3}/?[A-Z0-9]{4}-?\d{2}(?![\w-])"), cnpj.is_valid, digits=2),
+    Pattern("cpf", re.compile(r"(?<![\w.-])\d{3}\.?\d{3}\.?\d{3}-?\d{2}(?![\w-])"), cpf.is_valid, digits=11),
+    Pattern("credit_card", re.compile(r"(?<![\w.-])(?:\d{13,19}|\d{4}(?:[ -]\d{4}){3}|\d{4}[ -]\d{6}[ -]\d{4,5})(?![\w-])"), _is_card, digits=13),
+    Pattern("rg", re.compile(r"\bRG\b(?:\s*(?:n[.ºo°]*|:))*\s*(?P<data>\d{1,2}\.?\d{3}\.?\d{3}-?[\dXx])\b"), needs="RG", digits=7),
+    Pattern("passport", re.compile(r"\b[Pp]assa?port[e]?\b[^\n]{0,20}?\b(?P<data>[A-Z]{1,2}\d{6,8})\b"), needs="ass", digits=6),
+    Pattern("ip", re.compile(r"(?<![\w.:])\d{1,3}(?:\.\d{1,3}){3}(?![\w:]|\.\d)"), _is_ip, digits=6),
+    Pattern("ip", re.compile(r"(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]|\.\d)"), _is_ip, needs=":", digits=1),
 )
 
 
@@ -90,7 +96,10 @@ def find(text: str, regions: Sequence[str]) -> list[Found]:
 
 
 def _matches(text: str) -> Iterator[Found]:
+    digits = sum(map(text.count, "0123456789"))
     for pattern in PATTERNS:
+        if pattern.needs not in text or digits < pattern.digits:
+            continue
         for match in pattern.regex.finditer(text):
             group = "data" if "data" in pattern.regex.groupindex else 0
             if pattern.check(match[group]):

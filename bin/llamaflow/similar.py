@@ -114,7 +114,7 @@ class Similarities:
             order = np.argsort(keys, kind="stable")
             same = keys[order[1:]] == keys[order[:-1]]
             starts = np.flatnonzero(np.concatenate([[True], ~same]))
-            firsts = np.repeat(order[starts], np.diff([*starts, len(order)]))
+            firsts = np.repeat(order[starts], np.diff(np.append(starts, len(order))))
             for place in np.flatnonzero(same):
                 first, before, this = firsts[place + 1], order[place], order[place + 1]
                 yield int(before), int(this)

@@ -66,8 +66,9 @@ class Source(Group):
     @field_validator("path")
     @classmethod
     def _stays_below(cls, path: str) -> str:
-        if "://" not in path and ".." in pattern_of(path).split("/"):
-            raise ValueError("after * or ? there can be no .. in a path")
+        parts = [] if "://" in path else pattern_of(path).split("/")
+        if ".." in parts or any("**" in part and part != "**" for part in parts):
+            raise ValueError("after * or ? there can be no .. in a path, and ** stands alone between slashes: docs/**/*.pdf")
         return path
 
     @property

@@ -113,3 +113,27 @@ def kill_after_first_checkpoint(grid: Grid) -> None:
             continue
         if any(word.endswith(b"/bin/train_trials.py") for word in words) and grid.launch in (process / "cwd").readlink().parents:
             os.kill(int(process.name), signal.SIGKILL)
+
+
+def test_of_many_sources_only_what_changed_is_read_again(grid: Grid) -> None:
+    folder = grid.launch / "my data"
+    (folder / "wiki").mkdir(parents=True)
+    (folder / "wiki/a.md").write_text("# A\n\nText.\n")
+    (folder / "one.jsonl").write_text('{"text": "one"}\n')
+    sheet = folder / "sheet.csv"
+    sheet.write_text("id,path\nwiki,wiki\nlines,*.jsonl\n")
+
+    def read_again() -> int:
+        done = grid.run("--input", str(sheet), "-stub-run")
+        assert done[("COLLECT_SOURCE", "CACHED")] + done[("COLLECT_SOURCE", "COMPLETED")] == len(sheet.read_text().splitlines()) - 1
+        return done[("COLLECT_SOURCE", "COMPLETED")]
+
+    assert read_again() == 2
+    (folder / "beside.txt").write_text("nobody asked for this")
+    sheet.write_text(sheet.read_text() + "more,beside.txt\n")
+    assert read_again() == 1
+    (folder / "wiki/b.md").write_text("# B\n\nText.\n")
+    assert read_again() == 1
+    (folder / "one.jsonl").write_text('{"text": "two"}\n')
+    assert read_again() == 1
+    assert read_again() == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +70,8 @@ def test_a_pattern_stays_below_its_directory() -> None:
     assert pattern_of("/data/docs/*/a?.txt") == "*/a?.txt"
     with pytest.raises(ValueError, match=r"there can be no \.\."):
         Source(id="docs", path="docs/*/../../secret/*")
+    with pytest.raises(ValueError, match="stands alone"):
+        Source(id="docs", path="docs/**.md")
 
 
 def zipped(path: Path, files: dict[str, bytes]) -> Path:
@@ -107,11 +111,22 @@ def test_a_bomb_is_not_unpacked(collect: Collect, tmp_path: Path, monkeypatch: p
     assert "made to fill disks" in capsys.readouterr().err
 
 
+def packed(pack: Callable[[Path, dict[str, bytes]], Path], suffix: str) -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        return pack(Path(directory) / f"x{suffix}", {"a.txt": random.Random(1).randbytes(50_000)}).read_bytes()
+
+
+CUT_ZIP = packed(zipped, ".zip").replace(random.Random(1).randbytes(50_000)[1000:1100], bytes(100))  # a checksum fails
+CUT_TAR = packed(tarred, ".tar.gz")[:20_000]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code", "words"),
     [
         ("docs.zip", b"no zip", 65, "docs.zip is damaged, or is no archive"),
         ("docs.tar.gz", b"no tar", 65, "docs.tar.gz is damaged, or is no archive"),
+        ("cut.zip", CUT_ZIP, 65, "cut.zip is damaged, or is no archive"),
+        ("cut.tar.gz", CUT_TAR, 65, "cut.tar.gz is damaged, or is no archive"),
         ("empty.zip", None, 64, "holds no file of a kind that is known"),
     ],
 )

@@ -158,3 +158,13 @@ def test_a_model_from_scratch_inherits_nothing(card: Card) -> None:
     assert "Trained from scratch by LlamaFlow, in the architecture of tiny (owner/tiny at revision v1), with a tokenizer of its own." in text
     assert "inherits" not in text
     assert "inherits" in card().text
+
+
+def test_what_personal_data_the_texts_held(card: Card) -> None:
+    found = card(dataset={"personal_data": {"action": "mask", "found": {"faq": {"email": 1200, "phone": 3}, "manual": {"email": 34}}}})
+    assert "Personal data found by pattern and checksum (`personal_data: mask`): 1,234 email, 3 phone. Names of people were not looked for." in found.text
+    assert "(`personal_data: hash`): none. Names" in card(dataset={"personal_data": {"action": "hash", "found": {}}}).text
+
+
+def test_a_language_of_a_few_records_is_not_named(card: Card) -> None:
+    assert card(dataset={"languages": {"pt": 90, "en": 8, "gl": 2}}).data.language == ["en", "pt"]

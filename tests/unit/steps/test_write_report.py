@@ -196,6 +196,7 @@ def test_nothing_that_users_write_becomes_html(report: Report) -> None:
         report.train(f"{place}{HOSTILE}", 0.4, model=HOSTILE, texts=texts, technique=HOSTILE, note=f"{place}{HOSTILE}")
     report.train(f"broken{HOSTILE}", status="failed", reason=HOSTILE, model=HOSTILE, loss=None)
     report.dataset = dataset(HOSTILE, HOSTILE)
+    report.dataset["personal_data"] = {"action": "mask", "found": {HOSTILE: {"email": 1}}}
     report.receipts[0] |= {"step": HOSTILE, "versions": {HOSTILE: HOSTILE}}
     sections = report.write(title=HOSTILE)
     versions = yaml.safe_load((report.sections_at / "llamaflow_mqc_versions.yml").read_text())
@@ -268,6 +269,19 @@ def test_the_splits_say_if_test_questions_were_given_for_training_too(report: Re
     assert "Mind that" not in report.write()["splits"]["description"]
     report.dataset["prompts_in_several_splits"] = 7
     assert "7 questions were given in several of these parts" in report.write()["splits"]["description"]
+
+
+def test_personal_data_is_counted_by_source_and_type(report: Report) -> None:
+    report.grid()
+    assert "personal_data" not in report.write(), "there was none"
+    report.dataset["personal_data"] = {"action": "mask,phone=keep", "found": {"handbook": {"email": 3, "phone": 1}, "tickets": {"email": 2}}}
+    section = report.write()["personal_data"]
+    assert section["data"] == {"handbook": {"email": 3, "phone": 1}, "tickets": {"email": 2}}
+    assert section["description"].startswith("<p>6 pieces of personal data")
+    assert {kind: header["description"] for kind, header in section["headers"].items()} == {
+        "email": "What was found was masked",
+        "phone": "What was found was left in the texts",
+    }
 
 
 def test_learning_curves_are_thinned_out_and_keep_the_validation_loss(report: Report) -> None:
