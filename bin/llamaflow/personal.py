@@ -19,6 +19,12 @@ from stdnum.br import cnpj, cpf
 from llamaflow.data_params import Action, PersonalType
 
 ISSUERS = re.compile(r"3\d|4|5\d|6\d|2[2-7]")  # ISO/IEC 7812: what cards begin with
+# mailboxes of RFC 2142, and those that offices have besides
+ROLES = re.compile(
+    "abuse|accounts|admin|billing|careers|contact|contato|contacto|dpo|encarregado|feedback|finance|help|helpdesk|hello|hostmaster|hr|imprensa|info|jobs"
+    "|legal|marketing|news|noc|noreply|office|orders|ouvidoria|postmaster|press|privacidade|privacy|reservations|returns|rh|sac|sales|secretaria|security"
+    "|service|suporte|support|team|vendas|webmaster|www"
+)
 SEVEN_DIGITS = re.compile(r"(?:\d[\s().\-/]{0,3}){7}")  # a text without has no phone number
 SEPARATORS = re.compile(r"[\s().\-/]")
 HASH_DIGITS = 10
@@ -63,6 +69,11 @@ def _is_card(text: str) -> bool:
     return 13 <= len(digits) <= 19 and bool(ISSUERS.match(digits)) and luhn.is_valid(digits)
 
 
+def _is_somebodys(address: str) -> bool:
+    """A mailbox of a role belongs to nobody, and answers are there to name it."""
+    return not ROLES.fullmatch(re.sub(r"[.+_-]", "", address.partition("@")[0].casefold()))
+
+
 # the first that matches a place wins, so the most telling ones come first
 PATTERNS = (
     Pattern("private_key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), needs="-----BEGIN"),
@@ -74,7 +85,7 @@ PATTERNS = (
             r"|xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
         ),
     ),
-    Pattern("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,63}\b"), needs="@"),
+    Pattern("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,63}\b"), _is_somebodys, needs="@"),
     Pattern("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), iban.is_valid, digits=2),
     Pattern("cnpj", re.compile(r"(?<![\w.-])[A-Z0-9]{2}\.?[A-Z0-9]{3}\.?[A-Z0-9]{3}/?[A-Z0-9]{4}-?\d{2}(?![\w-])"), cnpj.is_valid, digits=2),
     Pattern("cpf", re.compile(r"(?<![\w.-])\d{3}\.?\d{3}\.?\d{3}-?\d{2}(?![\w-])"), cpf.is_valid, digits=11),

@@ -61,6 +61,7 @@ def test_found(text: str, kind: str, value: str | None) -> None:
         "Release 4.6.2.0, section 10.1.1.2, see 5.6.12.1.",
         "localhost is 127.0.0.1 or ::1",
         "@ana wrote, a @ b, user@host",
+        "Write to support@example.com, dpo@example.com or no-reply@example.com",
         "In 2025 we sold 1,234,567 units in 12 countries",
         "https://example.org/path?x=1:2@3",
         "The passport office closes at 1230",

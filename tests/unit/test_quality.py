@@ -65,6 +65,7 @@ def test_light_leaves_out_what_is_mostly_repetition() -> None:
         ("As férias de cada servidor são concedidas pelo chefe da unidade, em até três períodos.", "pt"),
         ("Der Urlaub wird vom Leiter der Abteilung genehmigt und kann in drei Teile geteilt werden.", "de"),
         ("OK", None),
+        ("When do evacuation drills take place? Twice a year, in April and October (Safety 2.7).", None),
         ("12345 67890 12345 67890", None),
         ("", None),
     ],
