@@ -6,7 +6,7 @@
 The settings hold the group deduplication. Writes deduplicated.parquet, deduplicate_records.dropped.parquet and the receipt deduplicate_records.json.
 Of the records of a cluster one is kept: first of all one of the test or the validation split that the user gave, since what is tested must
 not stand in the training data too; then as keep_duplicate says. A cluster with a record of somebody to be erased is left out whole,
-and nothing of its text is kept. Memory grows by about 100 bytes a record.
+and nothing of its text is written. Memory grows by about 100 bytes a record.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ import numpy as np
 import pyarrow as pa
 
 from llamaflow.data_params import Deduplication
-from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import sha256
 from llamaflow.records import DroppedWriter, ParquetWriter, Record, read_batches, texts_of, values
 from llamaflow.similar import Array, Similarities, compared
 from llamaflow.steps import read_settings, receipt
+from llamaflow.subjects import read_subjects
 
 STEP = "deduplicate_records"
 KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request")  # by the number that a record gets
@@ -53,7 +54,7 @@ def run(records: Sequence[Path], rules: Deduplication, erase: Path | None, outdi
     counts: Counter[str] = Counter()
     with receipt(STEP, settings, outdir) as written:
         written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(records, 1)}  # the names may all be the same
-        subjects = subjects_of(erase) if erase else frozenset()
+        subjects = read_subjects(erase)
         index = read_index(records, rules, subjects)
         clusters = clusters_of(records, index, rules.near_duplicate_threshold, outdir)
         verdicts = judge(index, clusters)
@@ -72,14 +73,6 @@ def run(records: Sequence[Path], rules: Deduplication, erase: Path | None, outdi
         written.counts = {"records": kept.count, "dropped": dropped.reasons, "sources": by_source, "clusters": _sizes(clusters)}
         if erase:
             written.counts["subjects"] = {"asked": len(subjects), "found": index.subjects_found}
-
-
-def subjects_of(file: Path) -> frozenset[str]:
-    """The people to be erased. Raises UsageError if there is none, which is never meant."""
-    subjects = frozenset(filter(None, map(str.strip, file.read_text(encoding="utf-8-sig").splitlines())))
-    if not subjects:
-        raise UsageError(f"--erase_subjects: {file.name} is empty. It holds one subject_id a line, as in the column subject_id of the data.")
-    return subjects
 
 
 @dataclass(frozen=True)

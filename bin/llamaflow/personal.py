@@ -27,6 +27,7 @@ ROLES = re.compile(
 )
 SEVEN_DIGITS = re.compile(r"(?:\d[\s().\-/]{0,3}){7}")  # a text without has no phone number
 SEPARATORS = re.compile(r"[\s().\-/]")
+NUMBERS: tuple[PersonalType, ...] = ("iban", "cnpj", "cpf", "credit_card", "rg", "passport")
 HASH_DIGITS = 10
 
 
@@ -114,8 +115,14 @@ def _matches(text: str) -> Iterator[Found]:
         for match in pattern.regex.finditer(text):
             group = "data" if "data" in pattern.regex.groupindex else 0
             if pattern.check(match[group]):
-                value = match[group] if pattern.type == "api_key" else SEPARATORS.sub("", match[group]).casefold()
-                yield Found(pattern.type, *match.span(group), value)
+                yield Found(pattern.type, *match.span(group), _plain(pattern.type, match[group]))
+
+
+def _plain(kind: PersonalType, text: str) -> str:
+    """The value however it was written: 529.982.247-25 and 52998224725 are one, as are Ana@x.org and ana@x.org."""
+    if kind in NUMBERS:
+        return SEPARATORS.sub("", text).upper()
+    return text.casefold() if kind in ("email", "ip") else text
 
 
 def _phones(text: str, regions: Sequence[str]) -> Iterator[Found]:

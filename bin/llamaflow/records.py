@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
         ("meta", META),  # location: file name and line or row number
     ]
 )
-DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "location", "step", "reason", "record")])
+DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "location", "step", "reason", "subject_id", "record")])
 SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 2048
 BATCH_CHARACTERS = 8_000_000
@@ -112,7 +112,9 @@ class DroppedWriter(ParquetWriter):
     def drop(self, source: str, location: str | None, reason: str, record: Any, detail: str = "", *, by_choice: bool = False) -> None:
         """`reason` is one of a few and is counted; `detail` is for the message if too many are dropped. What a filter of the user's
         leaves out is dropped by choice: that is no fault of the source."""
+        subject = None
         if isinstance(record, dict):
+            subject = (record.get("meta") or record).get("subject_id")
             record = {name: value for name, value in record.items() if value is not None}
         excerpt = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=str)
         # what is dropped may be what Parquet cannot hold: half of a surrogate pair
@@ -123,7 +125,16 @@ class DroppedWriter(ParquetWriter):
             self.by_choice.add(reason)
         elif len(self.first.setdefault(source, [])) < EXAMPLES:
             self.first[source].append(f"{location}: {reason}" + (f" ({detail})" if detail else ""))
-        self.write({"source": source, "location": location, "step": self.step, "reason": reason, "record": excerpt})
+        self.write(
+            {
+                "source": source,
+                "location": location,
+                "step": self.step,
+                "reason": reason,
+                "subject_id": None if subject is None else str(subject),
+                "record": excerpt,
+            }
+        )
 
     def refuse_too_many(self, kept: Mapping[str, int], fraction: float) -> None:
         """Raise DataError with the first reasons if a source lost more than a share of its records; `kept` counts by source."""

@@ -8,6 +8,7 @@ process SPLIT_DATASET {
     path records
     path receipts, stageAs: 'receipts/?/*'
     path dropped, stageAs: 'dropped/?/*'
+    path erase, stageAs: 'erase/*'
     stdin
 
     output:
@@ -20,7 +21,7 @@ process SPLIT_DATASET {
     script:
     def args = task.ext.args ?: ''
     """
-    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} ${args}
+    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} ${erase ? '--erase erase/*' : ''} ${args}
     """
 
     stub:

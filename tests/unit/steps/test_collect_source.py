@@ -91,7 +91,7 @@ def test_receipt_counts(collect: Collect, tmp_path: Path) -> None:
     assert made["counts"]["bytes"] == len(content)
     assert made["counts"]["sha256"] == made["inputs"]["a.jsonl"]
     (dropped,) = rows(tmp_path / "collect_source.dropped.parquet")
-    assert dropped == {"source": "faq", "location": "a.jsonl:10", "step": "collect_source", "reason": "not valid JSON", "record": "{"}
+    assert dropped == {"source": "faq", "location": "a.jsonl:10", "step": "collect_source", "reason": "not valid JSON", "subject_id": None, "record": "{"}
 
 
 def test_too_many_malformed_lines_are_shown(refused: Callable[..., str], tmp_path: Path) -> None:

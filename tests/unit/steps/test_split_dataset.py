@@ -256,3 +256,17 @@ def test_what_could_not_be_read_is_masked_too(split: Split, tmp_path: Path) -> N
     split(texts(50), "--dropped", tmp_path / "collect_source.dropped.parquet")
     (row,) = rows(tmp_path / "dataset" / "dropped.parquet")
     assert row["record"] == '{"mail": "[EMAIL_1]"'
+
+
+def test_nothing_is_written_of_people_to_be_erased(split: Split, tmp_path: Path) -> None:
+    (tmp_path / "erase.txt").write_text("7\n")
+    with DroppedWriter(tmp_path / "clean_records.dropped.parquet", "clean_records") as dropped:
+        for subject in ("7", "8", None):
+            dropped.drop("faq", "faq.csv:1", "too short", {"text": f"of {subject}", "meta": {"subject_id": subject}})
+    with DroppedWriter(tmp_path / "collect_source.dropped.parquet", "collect_source") as dropped:
+        dropped.drop("faq", "faq.csv:2", "unknown split", {"text": "of 7", "subject_id": 7})
+    files = [tmp_path / f"{step}.dropped.parquet" for step in ("clean_records", "collect_source")]
+    split(texts(50), "--dropped", *files, "--erase", tmp_path / "erase.txt")
+    left = rows(tmp_path / "dataset" / "dropped.parquet")
+    assert [row["subject_id"] for row in left] == [None, "8", None, None]
+    assert ["of" in row["record"] for row in left] == [False, True, True, False]
