@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from llamaflow.code import digest
 from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import write_json
@@ -20,7 +22,7 @@ from llamaflow.references import parse_references
 from llamaflow.schemas import validator_of
 from llamaflow.sources import WILDCARDS, Source, format_of, is_archive, is_samplesheet, read_samplesheet
 from llamaflow.steps import read_settings, receipt
-from llamaflow.validation import faults_from_scratch, resolve
+from llamaflow.validation import describe, faults_from_scratch, resolve
 
 # The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
@@ -94,7 +96,10 @@ def sources_of(given: str, table: Path | None) -> list[Source]:
         raise UsageError(
             f"--input: {given} is neither a samplesheet (CSV with the columns id and path) nor a data file this pipeline knows by its ending (.jsonl .json .csv .tsv .parquet .txt .md, plain or .gz or .zst; .html .pdf .docx .xlsx .epub .arrow .mbox .eml), an archive of such files (.zip .tar .tar.gz), a directory/ or a pattern (docs/**/*.pdf)"
         )
-    return [Source(id=_id_of(given), path=given)]
+    try:
+        return [Source(id=_id_of(given), path=given)]
+    except ValidationError as error:
+        raise UsageError("\n".join(f"--input: {fault}" for fault in describe(error, prefix=""))) from error
 
 
 def _id_of(path: str) -> str:

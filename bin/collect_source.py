@@ -95,7 +95,7 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
                     kept.write(record)
                 reader.check(kept=1)  # what was dropped is counted by row already
             except DataError as error:
-                dropped.drop(source.id, name, "file that cannot be read", "", str(error))
+                dropped.drop(source.id, name, "file that cannot be read", str(error), str(error))
             formats[file_format] += 1
             ignored |= reader.ignored
             size += file.stat().st_size

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from llamaflow.choices import Several
 from llamaflow.groups import Group, hidden
@@ -15,6 +16,18 @@ PersonalType = Literal[
 Action = Literal["keep", "mask", "hash", "drop"]
 PERSONAL_TYPES: tuple[PersonalType, ...] = get_args(PersonalType)
 ACTIONS: tuple[Action, ...] = get_args(Action)
+
+
+def _language(code: str) -> str:
+    if not re.fullmatch("[a-z]{2,3}", code):
+        raise ValueError(f"{code!r} is no language code; expected codes of ISO 639-1, such as en or pt")
+    return code
+
+
+def _country(code: str) -> str:
+    if not re.fullmatch("[A-Z]{2}", code):
+        raise ValueError(f"{code!r} is no country code; expected codes of ISO 3166, such as BR or US")
+    return code
 
 
 class InputOutput(Group):
@@ -47,7 +60,7 @@ class Cleaning(Group):
         "light",
         description="Leave out debris: light (texts and answers that say the same again and again), web (for texts from the web also the rules of Gopher, C4 and FineWeb: too short, no sentences, lists of links, code), none.",
     )
-    languages: Several[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] | None = Field(
+    languages: Several[Annotated[str, AfterValidator(_language)]] | None = Field(
         None, description="Keep records in these languages only (ISO 639-1 codes: en,pt). Texts too short to tell are kept."
     )
     system_prompt: str | None = Field(
@@ -65,7 +78,7 @@ class PersonalData(Group):
         "mask",
         description=f"What becomes of personal data and passwords in texts: mask ([EMAIL_1]), hash ([EMAIL 3f9a1c04be], the same for the same value everywhere), drop (the record) or keep; by type after it: mask,phone=keep,credit_card=drop. Types: {', '.join(PERSONAL_TYPES)}.",
     )
-    phone_regions: Several[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = hidden(
+    phone_regions: Several[Annotated[str, AfterValidator(_country)]] = hidden(
         ("BR", "US", "GB"), "Countries (ISO 3166 codes) whose phone numbers are known without + and country code."
     )
     erase_subjects: str | None = Field(

@@ -58,6 +58,7 @@ def test_a_directory(collect: Collect, folder: Path, tmp_path: Path) -> None:
     assert places(collect(folder)) == ["faq.csv:2", "sub/deep/page.txt:1", "sub/notes.md:1"]
     dropped = rows(tmp_path / "collect_source.dropped.parquet")
     assert [(row["location"], row["reason"]) for row in dropped] == [("broken.json", "file that cannot be read"), ("photo.jpg", "file of an unknown kind")]
+    assert "not valid JSON" in dropped[0]["record"]
     assert receipt(tmp_path / "collect_source.json")["counts"]["files"] == {"csv": 1, "json": 1, "markdown": 1, "txt": 1}
 
 

@@ -119,6 +119,19 @@ def test_an_input_of_unknown_kind(refused: Callable[..., str]) -> None:
     assert ".jsonl" in message
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"input": "docs/**.pdf"}, "** stands alone between slashes"),
+        ({"languages": "English"}, "'English' is no language code; expected codes of ISO 639-1, such as en or pt"),
+        ({"phone_regions": "BR,brazil"}, "'brazil' is no country code"),
+        ({"personal_data": "mask,mail=keep"}, "'mail=keep' is not understood; expected type=action with a type of private_key,"),
+    ],
+)
+def test_data_parameters_that_are_wrong(refused: Callable[..., str], given: dict[str, Any], words: str) -> None:
+    assert words in refused(**given)
+
+
 def test_an_accidental_grid(refused: Callable[..., str]) -> None:
     message = refused(learning_rate="1e-1,1e-2,1e-3,1e-4,1e-5", lora_r="1,2,4,8,16,32,64,128", seed=list(range(100)))
     assert "4000 trials (5 learning_rate x 8 lora_r x 100 seed)" in message
