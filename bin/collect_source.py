@@ -14,18 +14,19 @@ import argparse
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from llamaflow.data_params import Collection
+from llamaflow.databases import rows_of_query
 from llamaflow.download import download
 from llamaflow.errors import DataError, UsageError, exits_cleanly
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
-from llamaflow.formats import rows_of
+from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ParquetWriter
 from llamaflow.rows import Shape, expected, shape_of, to_record
 from llamaflow.sources import FORMATS, Source, format_of
@@ -49,13 +50,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(source: Source, collection: Collection, path: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
     collected, rejected = outdir / "collected.parquet", outdir / f"{STEP}.dropped.parquet"
     with receipt(STEP, settings, outdir) as written, _local(source, path, outdir) as given:
-        if not given.is_dir():
+        if given and not given.is_dir():
             written.add_input(given)
         with ParquetWriter(collected) as kept, DroppedWriter(rejected, STEP) as dropped:
-            read = _read_folder if has_many_files(given) else _read_file
-            found = read(source, given, kept, dropped, outdir)
+            if source.query or given is None:
+                found = _read_database(source, given, kept, dropped)
+            else:
+                found = (_read_folder if has_many_files(given) else _read_file)(source, given, kept, dropped, outdir)
             dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
-        written.inputs.setdefault(given.name, found.pop("digest", ""))
+        digest = found.pop("digest", None)
+        if given and given.is_dir():
+            written.inputs[given.name] = digest
         written.add_output(collected)
         written.add_output(rejected)
         written.counts = {
@@ -63,8 +68,17 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             "dropped": dropped.reasons,
             "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
             **found,
-            "sha256": written.inputs[given.name],
+            "sha256": written.inputs[given.name] if given else None,
         }
+
+
+def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropped: DroppedWriter) -> dict[str, Any]:
+    """The rows of a query to a server or a SQLite file."""
+    reader = Reader(source, "query", dropped)
+    for record in reader.records(rows_of_query(file or source.path, source.query or "", source.secret)):
+        kept.write(record)
+    reader.check(kept.count)
+    return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
 
 
 def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
@@ -73,8 +87,8 @@ def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: Dropped
         raise UsageError(
             f"the format of {source.path} cannot be told from its ending. Name it in the column format: {', '.join(dict.fromkeys(FORMATS.values()))}."
         )
-    reader = Reader(source, file, file.name, dropped)
-    for record in reader.records(file_format):
+    reader = Reader(source, file.name, dropped)
+    for record in reader.records(rows_of(file, file_format)):
         kept.write(record)
     reader.check(kept.count)
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
@@ -89,9 +103,9 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
             if file_format is None:
                 dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
                 continue
-            reader = Reader(source, file, name, dropped)
+            reader = Reader(source, name, dropped)
             try:
-                for record in reader.records(file_format):
+                for record in reader.records(rows_of(file, file_format)):
                     kept.write(record)
                 reader.check(kept=1)  # what was dropped is counted by row already
             except DataError as error:
@@ -113,8 +127,11 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
 
 
 @contextmanager
-def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path]:
-    """The source's file or directory: the given one, or one downloaded for the time being."""
+def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path | None]:
+    """The source's file or directory: the given one, or one downloaded for the time being; None for a server."""
+    if source.is_server:
+        yield None
+        return
     if path is None and source.is_url:
         # beside the results, since the system's temporary directory may be small
         with tempfile.TemporaryDirectory(dir=outdir, prefix=".download-") as directory:
@@ -127,10 +144,10 @@ def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path]:
 
 
 class Reader:
-    """Turn the rows of one file into records; rows that cannot be used go to `dropped`."""
+    """Turn the rows of one file or query into records; rows that cannot be used go to `dropped`."""
 
-    def __init__(self, source: Source, file: Path, name: str, dropped: DroppedWriter) -> None:
-        self.source, self.file, self.name, self.dropped = source, file, name, dropped
+    def __init__(self, source: Source, name: str, dropped: DroppedWriter) -> None:
+        self.source, self.name, self.dropped = source, name, dropped
         self.shape: Shape | None = None
         self.columns: set[str] = set()
         self.rows = 0
@@ -139,8 +156,8 @@ class Reader:
     def ignored(self) -> set[str]:
         return self.columns - (self.shape.columns if self.shape else set())
 
-    def records(self, file_format: str) -> Iterator[dict[str, Any]]:
-        for number, row in rows_of(self.file, file_format):
+    def records(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+        for number, row in rows:
             self.rows += 1
             location = f"{self.name}:{number}"
             try:

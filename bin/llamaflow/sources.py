@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from llamaflow.errors import UsageError
 from llamaflow.groups import NAME, Group
@@ -36,6 +36,7 @@ FORMATS = {
     ".mbox": "mbox",
     ".eml": "eml",
 }
+SQLITE = (".sqlite", ".sqlite3")
 COMPRESSIONS = (".gz", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 WILDCARDS = re.compile(r"[*?]")
@@ -54,6 +55,10 @@ class Source(Group):
     format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown", "html", "pdf", "docx", "xlsx", "epub", "arrow", "mbox", "eml"] | None = Field(
         None, description="File format. Default: by the file's ending."
     )
+    query: str | None = Field(None, description="Of a database (postgresql://, mysql:// or a .sqlite file): the SQL query whose rows are the data.")
+    secret: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the environment variable with the database's password; the path has none."
+    )
     license: str | None = Field(None, description="Licence of the data (an SPDX name), for the data card.")
     language: str | None = Field(None, description="Language of the records (an ISO 639-1 code).")
     split: Literal["train", "validation", "test"] | None = Field(None, description="Put the whole source into this split.")
@@ -70,6 +75,19 @@ class Source(Group):
         if ".." in parts or any("**" in part and part != "**" for part in parts):
             raise ValueError("after * or ? there can be no .. in a path, and ** stands alone between slashes: docs/**/*.pdf")
         return path
+
+    @model_validator(mode="after")
+    def _has_a_query_if_a_database(self) -> Self:
+        is_database = self.is_server or self.path.lower().endswith(SQLITE)
+        if is_database != bool(self.query):
+            raise ValueError("a database needs a query" if is_database else "a query needs a database: postgresql://, mysql:// or a .sqlite file as path")
+        if self.is_server and urlsplit(self.path).password:
+            raise ValueError("a path with a password would stand in reports; put the password into an environment variable, and its name into secret")
+        return self
+
+    @property
+    def is_server(self) -> bool:
+        return urlsplit(self.path).scheme in ("postgresql", "mysql")
 
     @property
     def is_url(self) -> bool:

@@ -24,8 +24,9 @@ PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/pipeline.txt"
 INSTALLED = packages_distributions()  # by the name that is imported
 MODEL_STEPS = {"fetch_model", "initialise_model", "tokenize_dataset", "train_trials", "evaluate_model", "merge_model"}
 # used without an import of ours: transformers loads models with accelerate, 4-bit weights with bitsandbytes and some tokenizers with
-# sentencepiece; jinja2 renders chat templates; write_report's task calls multiqc
-NOT_IMPORTED = {"accelerate", "bitsandbytes", "jinja2", "multiqc", "sentencepiece"}
+# sentencepiece; jinja2 renders chat templates; write_report's task calls multiqc; sqlalchemy
+# talks to servers through psycopg and pymysql
+NOT_IMPORTED = {"accelerate", "bitsandbytes", "jinja2", "multiqc", "psycopg", "psycopg-binary", "pymysql", "sentencepiece"}
 
 
 def module_file(step: str, name: str) -> str:

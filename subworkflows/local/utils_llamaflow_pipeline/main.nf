@@ -115,11 +115,11 @@ def existing(name, path) {
     return found
 }
 
-// Sources as [meta, file or [], row]: files are staged by Nextflow, addresses are fetched by the step
+// Sources as [meta, file or [], row]: files are staged by Nextflow, addresses are fetched by the step, servers are asked by it
 def sourcesOf(sources, input) {
     def base = isTable(input) ? file(input).parent : null
     def items = sources.withIndex().collect { source, position ->
-        def local = source.path ==~ /https?:.*/ ? [] : located(source.path, base)
+        def local = source.path ==~ /(https?|postgresql|mysql):.*/ ? [] : located(source.path, base)
         [[id: source.id, position: position] + (local && local.exists() ? [listing: listing(local, source.path)] : [:]), local, source]
     }
     refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })

