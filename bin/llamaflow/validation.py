@@ -120,6 +120,9 @@ def describe(error: ValidationError, prefix: str = "--") -> list[str]:
     lines: dict[tuple[int | str, ...], str] = {}
     for fault in error.errors():
         place = fault["loc"]
+        if not place:  # what fits together and what does not; the values may hold a password
+            lines[place] = _reason(fault)
+            continue
         name = f"{prefix}{place[0]}: "
         if fault["type"] == "missing":
             lines[place[:1]] = f"{name}is required"

@@ -14,7 +14,7 @@ from record_files import receipt, rows
 
 from llamaflow.databases import rows_of_query
 from llamaflow.errors import TemporaryError, UsageError
-from llamaflow.sources import Source
+from llamaflow.sources import read_samplesheet
 
 
 @pytest.fixture
@@ -64,9 +64,13 @@ def test_the_secret_is_a_variable_that_must_be_set(monkeypatch: pytest.MonkeyPat
         ({"path": "postgresql://reader:hunter2@db/tickets", "query": "SELECT 1"}, "a path with a password would stand in reports"),
     ],
 )
-def test_sources_that_are_refused(given: dict[str, str], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        Source(id="tickets", **given)
+def test_sources_that_are_refused(tmp_path: Path, given: dict[str, str], words: str) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"id,path,query\ntickets,{given['path']},{given.get('query', '')}\n")
+    with pytest.raises(UsageError, match=words) as refused:
+        read_samplesheet(sheet)
+    assert "line 2: " in str(refused.value)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_database_as_a_source(run_step: Any, file: Path, tmp_path: Path) -> None:
