@@ -10,11 +10,13 @@ import logging
 import posixpath
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from llamaflow.errors import DataError
@@ -24,6 +26,8 @@ from llamaflow.textfiles import Unusable, open_bytes
 Row = tuple[int | str, dict[str, Any] | Unusable]
 UNPACKED_BYTES = 1 << 30
 HTML_BYTES = 64 << 20
+# what readers of ZIP and XML raise: parts that are missing, cut off, not well formed (SyntaxError, in lxml and in the standard library), or not what they should be
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, SyntaxError, RuntimeError, AttributeError, TypeError)
 EDGE_LINES, RUNNING_PAGES = 2, 3  # a line among the first or last ones of so many pages is a running head
 NAMESPACES = {"container": "urn:oasis:names:tc:opendocument:xmlns:container", "opf": "http://www.idpf.org/2007/opf"}
 
@@ -98,14 +102,9 @@ def _without_numbers(line: str) -> str:
 def docx(path: Path) -> Iterator[Row]:
     """Paragraphs and tables in order, headings as in the document's outline; a row's number is that of its first paragraph."""
     import docx as python_docx
-    from docx.opc.exceptions import PackageNotFoundError
 
     with _unpackable(path) as file:
-        try:
-            document = python_docx.Document(file)
-        except (PackageNotFoundError, KeyError, ValueError) as error:
-            raise DataError(f"{path.name} is not a Word document (.docx), or is damaged: {error}. Save it again as .docx.") from error
-        yield from sections(_lines_of_document(document))
+        yield from sections(_lines_of_document(python_docx.Document(file)))
 
 
 def _lines_of_document(document: Any) -> Iterator[tuple[int, str]]:
@@ -122,14 +121,9 @@ def _lines_of_document(document: Any) -> Iterator[tuple[int, str]]:
 def xlsx(path: Path) -> Iterator[Row]:
     """The rows of every sheet under the sheet's first row; a row's number is Sheet:row."""
     import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
 
     with _unpackable(path) as file:
-        try:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        except (InvalidFileException, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path.name} is not a spreadsheet (.xlsx), or is damaged: {error}. Save it again as .xlsx, or as CSV.") from error
-        for sheet in book.worksheets:
+        for sheet in openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets:
             yield from _rows_of_sheet(sheet)
 
 
@@ -154,11 +148,7 @@ def _rows_of_sheet(sheet: Any) -> Iterator[Row]:
 def epub(path: Path) -> Iterator[Row]:
     """The chapters in reading order (EPUB 3.3, package document), one row a section; a row's number is chapter:line."""
     with _unpackable(path) as file, zipfile.ZipFile(file) as book:
-        try:
-            chapters = list(_chapters(book))
-        except (KeyError, ElementTree.ParseError) as error:
-            raise DataError(f"{path.name} is not an e-book (EPUB), or is damaged: {error}.") from error
-        for number, name in enumerate(chapters, 1):
+        for number, name in enumerate(_chapters(book), 1):
             whole = re.sub(rb"<(/?)body\b", rb"<\1article", book.read(name))  # all of a chapter is its main text
             lines = enumerate(_main_text(whole).split("\n"), 1)
             yield from ((f"{number}:{line}", row) for line, row in sections(lines))
@@ -171,21 +161,23 @@ def _chapters(book: zipfile.ZipFile) -> Iterator[str]:
         raise KeyError("no package document")
     opf = package.attrib["full-path"]
     parts = ElementTree.fromstring(book.read(opf))  # noqa: S314
-    files = {item.attrib["id"]: item.attrib["href"] for item in parts.iterfind(".//opf:manifest/opf:item", NAMESPACES)}
+    files = {item.attrib["id"]: unquote(item.attrib["href"]) for item in parts.iterfind(".//opf:manifest/opf:item", NAMESPACES)}
     for reference in parts.iterfind(".//opf:spine/opf:itemref", NAMESPACES):
         yield posixpath.normpath(posixpath.join(posixpath.dirname(opf), files[reference.attrib["idref"]]))
 
 
 @contextmanager
 def _unpackable(path: Path) -> Iterator[Any]:
-    """The file, once it is known to be a ZIP whose parts are of bearable size."""
-    with path.open("rb") as file:
-        try:
+    """The file, once it is known to be a ZIP whose parts are of bearable size; whatever its reader finds wrong with it is a DataError."""
+    try:
+        with path.open("rb") as file:
             with zipfile.ZipFile(file) as archive:
                 size = sum(part.file_size for part in archive.infolist())
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{path.name} is damaged, or is not what its ending says: {error}. Save or download it again.") from error
-        if size > UNPACKED_BYTES:
-            raise DataError(f"{path.name} would unpack to {size >> 20} MiB, more than {UNPACKED_BYTES >> 20}: it was made to fill disks, or should be split.")
-        file.seek(0)
-        yield file
+            if size > UNPACKED_BYTES:
+                raise DataError(
+                    f"{path.name} would unpack to {size >> 20} MiB, more than {UNPACKED_BYTES >> 20}: it was made to fill disks, or should be split."
+                )
+            file.seek(0)
+            yield file
+    except DAMAGES as error:
+        raise DataError(f"{path.name} is damaged, needs a password, or is not what its ending says: {error}. Save or download it again.") from error

@@ -147,3 +147,27 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert path.stat().st_size < 10_000
     with pytest.raises(DataError, match="would unpack to 2 MiB, more than 1"):
         list(rows_of(path, file_format))
+
+
+@pytest.mark.parametrize(("file_format", "part"), [*((kind, part) for kind in ("docx", "xlsx", "epub") for part in (b"<cut", None)), ("docx", b"<a/>")])
+def test_a_document_with_a_broken_part(tmp_path: Path, file_format: str, part: bytes | None) -> None:
+    """Each part but one is as it should be."""
+    whole = tmp_path / "whole"
+    if file_format == "epub":
+        with zipfile.ZipFile(whole, "w") as book:
+            book.writestr("META-INF/container.xml", '<c xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile full-path="a.opf"/></c>')
+            opf = '<p xmlns="http://www.idpf.org/2007/opf"><manifest><item id="1" href="my%20a.xhtml"/></manifest><spine><itemref idref="1"/></spine></p>'
+            book.writestr("a.opf", opf)
+            book.writestr("my a.xhtml", PAGE)
+    else:
+        (docx.Document() if file_format == "docx" else openpyxl.Workbook()).save(str(whole))
+    broken = {"docx": "word/document.xml", "xlsx": "xl/workbook.xml", "epub": "a.opf"}[file_format]
+    path = tmp_path / f"a.{file_format}"
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            if name != broken:
+                new.writestr(name, old.read(name))
+            elif part is not None:
+                new.writestr(name, part)
+    with pytest.raises(DataError, match="is damaged, needs a password, or is not what its ending says"):
+        list(rows_of(path, file_format))
