@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def test_a_queued_run_is_cancelled_without_being_started(alone: Lab) -> None:
     workflow = looked(alone, workflow_id)
     assert (workflow["status"], workflow["start"], workflow["complete"] >= workflow["submit"]) == ("CANCELLED", None, True)
     assert not RunFolder(alone.settings, workflow_id).lock.exists()
+
+
+def test_what_a_cancel_has_ended_did_not_fail(alone: Lab) -> None:
+    """Tasks get the signal too; Nextflow may have noted one's exit status when it ends itself."""
+    workflow_id = alone.launched()
+    folder = RunFolder(alone.settings, workflow_id)
+    lock = folder.take_lock()
+    assert lock is not None
+    with lock:
+        looked(alone, workflow_id)
+        before = int(time.time() * 1000) - 1
+        assert alone.client().post(f"/api/workflow/{workflow_id}/cancel", json={}).status_code == 204
+        failed = {"status": "FAILED", "exit": "143"}
+        folder.trace.write_text(row(complete=str(before), **failed) + row(task_id="2", hash="ab/000002", complete=str(before + 5000), **failed))
+        folder.exit.write_text("143\n")
+    workflow = looked(alone, workflow_id)
+    tasks = alone.client().get(f"/api/workflow/{workflow_id}/tasks").json()["tasks"]
+    assert (workflow["status"], sorted(entry["task"]["status"] for entry in tasks)) == ("CANCELLED", ["ABORTED", "FAILED"])
 
 
 def test_a_run_that_cannot_be_started_fails_and_keeps_no_other_from_it(alone: Lab) -> None:

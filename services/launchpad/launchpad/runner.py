@@ -246,11 +246,16 @@ def settle(session: Session, workflow: Workflow, status: str, complete: dt.datet
         workflow.duration = max(0, int((workflow.complete - workflow.start).total_seconds() * 1000))
     tasks = list(session.scalars(select(Task).where(Task.workflow_id == workflow.id)))
     for task in tasks:
-        if task.status not in trace.ENDED:
-            task.status, task.complete = "ABORTED", workflow.complete
+        if task.status not in trace.ENDED or _ended_by_cancel(task, workflow):
+            task.status, task.complete = "ABORTED", task.complete or workflow.complete
     trace.note_progress(workflow, tasks)
     workflow.stats = trace.stats_of(tasks)
     session.commit()
+
+
+def _ended_by_cancel(task: Task, workflow: Workflow) -> bool:
+    """The signal reaches the tasks too, and Nextflow may note one's exit status as a failure before it ends itself."""
+    return task.status == "FAILED" and workflow.cancelled is not None and task.complete is not None and task.complete >= workflow.cancelled
 
 
 def _changed(path: Path) -> dt.datetime:
