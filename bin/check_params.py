@@ -27,8 +27,8 @@ from llamaflow.validation import describe, faults_from_scratch, resolve
 # The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
     "collect_source": ("collection",),
-    "clean_records": ("cleaning", "collection", "personal_data"),
-    "deduplicate_records": ("deduplication",),
+    "clean_records": ("cleaning", "personal_data"),
+    "deduplicate_records": ("deduplication", "collection"),
     "split_dataset": ("splitting", "personal_data"),
     "fetch_model": ("models",),
     "initialise_model": ("models", "scratch"),

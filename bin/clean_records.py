@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Repair the text of records and drop those that cannot teach anything.
 
-    clean_records.py --records collected.parquet < settings.json
+    clean_records.py --records collected.parquet/00001.parquet < settings.json
 
-The settings hold the groups cleaning, collection and personal_data. Writes cleaned.parquet, clean_records.dropped.parquet and the receipt
-clean_records.json. A rule returns None or the reason to drop; reasons are counted by source. Personal data goes before anything is written,
+The settings hold the groups cleaning and personal_data. Writes cleaned.parquet, clean_records.dropped.parquet and the receipt clean_records.json.
+Every record is looked at alone, so that several tasks may share a source; whether it lost too many is asked in deduplicate_records. A rule returns None or the reason to drop; reasons are counted by source. Personal data goes before anything is written,
 what is dropped included. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
 """
 
@@ -19,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llamaflow.data_params import Action, Cleaning, Collection, PersonalData, PersonalType, actions_of
-from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.data_params import Action, Cleaning, PersonalData, PersonalType, actions_of
+from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.languages import language_of
 from llamaflow.personal import Redactor
 from llamaflow.quality import fault as quality_fault
@@ -47,7 +47,6 @@ class Rules:
     """What is done to records, as the user chose it."""
 
     cleaning: Cleaning
-    collection: Collection
     personal: PersonalData
 
     def redactor(self) -> Redactor:
@@ -88,16 +87,18 @@ def run(records: Path, rules: Rules, outdir: Path, settings: Mapping[str, Any]) 
                 changed += any(repaired[field] != record[field] for field in ("text", *FIELDS))
                 kept.write(finished(repaired, rules.cleaning.system_prompt))
                 counts[record["source"]] += 1
-            dropped.refuse_too_many(counts, rules.collection.max_dropped_fraction)
-            if not kept.count:
-                raise DataError(
-                    f"all records were dropped: {_listed(dropped.reasons) or 'there were none'}. See the cleaning parameters in docs/parameters.md."
-                )
         written.add_output(cleaned)
         written.add_output(rejected)
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
         found = {source: dict(sorted(types.items())) for source, types in sorted(personal.items()) if types}
-        written.counts = {"records": kept.count, "changed": changed, "dropped": dropped.reasons, "sources": by_source, "personal_data": found}
+        written.counts = {
+            "records": kept.count,
+            "changed": changed,
+            "dropped": dropped.reasons,
+            "sources": by_source,
+            "faults": dropped.faults,
+            "personal_data": found,
+        }
 
 
 def with_texts(record: Record, change: Callable[[str], str]) -> Record:
@@ -184,17 +185,12 @@ def _order_fault(turns: list[dict[str, str]]) -> str | None:
     return None if is_alternating else "role order"
 
 
-def _listed(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
-
-
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     rules = Rules(
         Cleaning.model_validate(settings.get("cleaning", {})),
-        Collection.model_validate(settings.get("collection", {})),
         PersonalData.model_validate(settings.get("personal_data", {})),
     )
     run(args.records, rules, args.outdir, settings)

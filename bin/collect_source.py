@@ -4,7 +4,7 @@
     collect_source.py --path faq.csv < settings.json
 
 The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded.
-Writes collected.parquet, collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
+Writes collected.parquet (a directory, see ShardsWriter), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
 
@@ -27,7 +27,7 @@ from llamaflow.errors import DataError, UsageError, exits_cleanly
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
-from llamaflow.records import DroppedWriter, ParquetWriter
+from llamaflow.records import DroppedWriter, ShardsWriter, refuse_too_many
 from llamaflow.rows import Shape, expected, shape_of, to_record
 from llamaflow.sources import FORMATS, Source, format_of
 from llamaflow.steps import read_settings, receipt
@@ -52,12 +52,13 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
     with receipt(STEP, settings, outdir) as written, _local(source, path, outdir) as given:
         if given and not given.is_dir():
             written.add_input(given)
-        with ParquetWriter(collected) as kept, DroppedWriter(rejected, STEP) as dropped:
+        with ShardsWriter(collected, collection.records_per_shard) as kept, DroppedWriter(rejected, STEP) as dropped:
             if source.query or given is None:
                 found = _read_database(source, given, kept, dropped)
             else:
                 found = (_read_folder if has_many_files(given) else _read_file)(source, given, kept, dropped, outdir)
-            dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
+            sources = {source.id: {"kept": kept.count, "dropped": dropped.reasons}}
+            refuse_too_many(dropped.faults, sources, collection.max_dropped_fraction)
         digest = found.pop("digest", None)
         if given and given.is_dir():
             written.inputs[given.name] = digest
@@ -66,13 +67,13 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         written.counts = {
             "records": kept.count,
             "dropped": dropped.reasons,
-            "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
+            "sources": sources,
             **found,
             "sha256": written.inputs[given.name] if given else None,
         }
 
 
-def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropped: DroppedWriter) -> dict[str, Any]:
+def _read_database(source: Source, file: Path | None, kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
     """The rows of a query to a server or a SQLite file."""
     reader = Reader(source, "query", dropped)
     for record in reader.records(rows_of_query(file or source.path, source.query or "", source.secret)):
@@ -81,7 +82,7 @@ def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropp
     return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
 
 
-def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
+def _read_file(source: Source, file: Path, kept: ShardsWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
     file_format = source.format or format_of(source.path) or format_of(file.name)
     if file_format is None:
         raise UsageError(
@@ -94,7 +95,7 @@ def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: Dropped
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
 
 
-def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+def _read_folder(source: Source, folder: Path, kept: ShardsWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
     """All files, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
     formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
@@ -189,7 +190,7 @@ class Reader:
                 "Rename the columns in the file's first line (CSV, TSV) or in its objects."
             )
         if kept == 0:
-            self.dropped.refuse_too_many({}, 0.0)
+            refuse_too_many(self.dropped.faults, {self.source.id: {"kept": 0, "dropped": self.dropped.reasons}}, 0.0)
 
 
 @lru_cache(maxsize=4096)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Drop records that say the same as another one, or nearly the same, within and across sources.
 
-    deduplicate_records.py --records faq.parquet manual.parquet [--erase subjects.txt] < settings.json
+    deduplicate_records.py --records faq.parquet manual.parquet [--receipts */clean_records.json] [--erase subjects.txt] < settings.json
 
-The settings hold the group deduplication. Writes deduplicated.parquet, deduplicate_records.dropped.parquet and the receipt deduplicate_records.json.
+The settings hold the groups deduplication and collection. Writes deduplicated.parquet, deduplicate_records.dropped.parquet and the receipt deduplicate_records.json.
 Of the records of a cluster one is kept: first of all one of the test or the validation split that the user gave, since what is tested must
 not stand in the training data too; then as keep_duplicate says. A cluster with a record of somebody to be erased is left out whole,
-and nothing of its text is written. Memory grows by about 100 bytes a record.
+and nothing of its text is written. Here all records are together for the first time, so a source that lost too many is refused here. Memory grows by about 100 bytes a record.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llamaflow.data_params import Deduplication
+from llamaflow.data_params import Collection, Deduplication
 from llamaflow.errors import DataError, exits_cleanly
-from llamaflow.files import sha256
-from llamaflow.records import DroppedWriter, ParquetWriter, Record, read_batches, texts_of, values
+from llamaflow.files import read_json, sha256
+from llamaflow.records import EXAMPLES, DroppedWriter, Faults, ParquetWriter, Record, read_batches, refuse_too_many, texts_of, values
 from llamaflow.similar import Array, Similarities, compared
 from llamaflow.steps import read_settings, receipt
 from llamaflow.subjects import read_subjects
@@ -43,17 +43,27 @@ CLUSTER_SIZES = (2, 3, 5, 10, 100)  # from ... on, for the receipt
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--records", type=Path, nargs="+", required=True, help="records of clean_records, one file a source")
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="records of clean_records, in the order of the sources")
+    parser.add_argument("--receipts", type=Path, nargs="*", default=[], help="receipts of clean_records")
     parser.add_argument("--erase", type=Path, help="a subject_id a line")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
 
-def run(records: Sequence[Path], rules: Deduplication, erase: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
+def run(
+    records: Sequence[Path],
+    receipts: Sequence[Path],
+    rules: Deduplication,
+    collection: Collection,
+    erase: Path | None,
+    outdir: Path,
+    settings: Mapping[str, Any],
+) -> None:
     deduplicated, rejected = outdir / "deduplicated.parquet", outdir / f"{STEP}.dropped.parquet"
     counts: Counter[str] = Counter()
     with receipt(STEP, settings, outdir) as written:
         written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(records, 1)}  # the names may all be the same
+        refuse_what_cleaning_left([read_json(path)["counts"] for path in receipts], collection.max_dropped_fraction)
         subjects = read_subjects(erase)
         index = read_index(records, rules, subjects)
         clusters = clusters_of(records, index, rules.near_duplicate_threshold, outdir)
@@ -73,6 +83,26 @@ def run(records: Sequence[Path], rules: Deduplication, erase: Path | None, outdi
         written.counts = {"records": kept.count, "dropped": dropped.reasons, "sources": by_source, "clusters": _sizes(clusters)}
         if erase:
             written.counts["subjects"] = {"asked": len(subjects), "found": index.subjects_found}
+
+
+def refuse_what_cleaning_left(cleaned: Sequence[dict[str, Any]], fraction: float) -> None:
+    """Raise DataError if no record is left at all, or a source lost too many of its own; a source may have been cleaned in several parts."""
+    sources: dict[str, dict[str, Any]] = {}
+    faults: dict[str, Faults] = {}
+    for counts in cleaned:
+        for source, part in counts["sources"].items():
+            whole = sources.setdefault(source, {"kept": 0, "dropped": Counter()})
+            whole["kept"] += part["kept"]
+            whole["dropped"].update(part["dropped"])
+        for source, found in counts["faults"].items():
+            known = faults.get(source, {"reasons": {}, "first": []})
+            reasons = Counter(known["reasons"]) + Counter(found["reasons"])
+            faults[source] = {"reasons": dict(reasons), "first": sorted(known["first"] + found["first"])[:EXAMPLES]}
+    refuse_too_many(faults, sources, fraction)
+    if sources and not any(whole["kept"] for whole in sources.values()):
+        reasons = sum((whole["dropped"] for whole in sources.values()), Counter[str]())
+        listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        raise DataError(f"all records were dropped: {listed}. See the cleaning parameters in docs/parameters.md.")
 
 
 @dataclass(frozen=True)
@@ -173,7 +203,8 @@ def _batches(records: Sequence[Path], columns: Sequence[str] | None = None) -> I
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    run(args.records, Deduplication.model_validate(settings.get("deduplication", {})), args.erase, args.outdir, settings)
+    rules, collection = Deduplication.model_validate(settings.get("deduplication", {})), Collection.model_validate(settings.get("collection", {}))
+    run(args.records, args.receipts, rules, collection, args.erase, args.outdir, settings)
 
 
 if __name__ == "__main__":

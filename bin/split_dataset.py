@@ -160,19 +160,25 @@ def _summary(counts: Counter[tuple[Any, ...]], characters: Counter[str], digest:
 
 
 def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each step kept and dropped of each source, in the order of the steps."""
-    entries = [
-        {"step": made["step"], "source": source, "kept": counts["kept"], "dropped": counts["dropped"]}
-        for made in receipts
-        if made["step"] in STEPS_BEFORE
-        for source, counts in made["counts"].get("sources", {}).items()
-    ]
-    return sorted(entries, key=lambda entry: (STEPS_BEFORE.index(entry["step"]), entry["source"]))
+    """What each step kept and dropped of each source, in the order of the steps; a source may have been cleaned in several parts."""
+    entries: dict[tuple[int, str], dict[str, Any]] = {}
+    for made in receipts:
+        if made["step"] in STEPS_BEFORE:
+            for source, counts in made["counts"].get("sources", {}).items():
+                empty = {"step": made["step"], "source": source, "kept": 0, "dropped": Counter()}
+                entry = entries.setdefault((STEPS_BEFORE.index(made["step"]), source), empty)
+                entry["kept"] += counts["kept"]
+                entry["dropped"].update(counts["dropped"])
+    return [entry | {"dropped": dict(sorted(entry["dropped"].items()))} for _, entry in sorted(entries.items())]
 
 
 def _personal_data(receipts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """How many of each type were found in each source."""
-    return dict(sorted(entry for made in receipts for entry in made["counts"].get("personal_data", {}).items()))
+    found: dict[str, Counter[str]] = {}
+    for made in receipts:
+        for source, counts in made["counts"].get("personal_data", {}).items():
+            found.setdefault(source, Counter()).update(counts)
+    return {source: dict(sorted(counts.items())) for source, counts in sorted(found.items())}
 
 
 def _write_dropped(files: Sequence[Path], personal: PersonalData, erased: frozenset[str], target: Path) -> None:

@@ -49,6 +49,7 @@ class Collection(Group):
         le=1,
         description="Stop when more than this share of a source's records is malformed or unusable. Duplicates, and what the filters that you chose leave out, do not count.",
     )
+    records_per_shard: int = hidden(50_000, "A source with more records is cleaned in several tasks, each with so many; the result is the same.", ge=1)
 
 
 class Cleaning(Group):

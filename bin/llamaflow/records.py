@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,14 @@ import pyarrow.parquet as pq
 from llamaflow.errors import DataError
 
 Record = dict[str, Any]
+
+
+class Faults(TypedDict):
+    """What of a source cannot be used: how often by reason, and the first ones as lines."""
+
+    reasons: dict[str, int]
+    first: list[str]
+
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 META = pa.struct([(name, pa.string()) for name in ("location", "subject_id", "license", "language", "created_at", "url")])
@@ -91,6 +100,40 @@ class ParquetWriter:
             self._part.unlink(missing_ok=True)
 
 
+class ShardsWriter:
+    """Write records to `path`, a directory with a Parquet file for every so many of them; it appears, whole, when the context ends without an error."""
+
+    def __init__(self, path: Path, records_per_shard: int) -> None:
+        self.path, self.records_per_shard, self.count = path, records_per_shard, 0
+        self._part = path.with_name(path.name + ".part")
+        shutil.rmtree(self._part, ignore_errors=True)
+        self._part.mkdir(parents=True)
+        self._shards = 0
+        self._writer = self._next()
+
+    def _next(self) -> ParquetWriter:
+        self._shards += 1
+        return ParquetWriter(self._part / f"{self._shards:05d}.parquet")
+
+    def write(self, row: dict[str, Any]) -> None:
+        if self._writer.count == self.records_per_shard:
+            self._writer.__exit__(None, None, None)
+            self._writer = self._next()
+        self._writer.write(row)
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.__exit__(kind, error, trace)
+        if kind is None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._part.rename(self.path)
+        else:
+            shutil.rmtree(self._part, ignore_errors=True)
+
+
 class DroppedWriter(ParquetWriter):
     """Write dropped records with the step and the reason; count them by source and reason, remember the first ones."""
 
@@ -136,19 +179,27 @@ class DroppedWriter(ParquetWriter):
             }
         )
 
-    def refuse_too_many(self, kept: Mapping[str, int], fraction: float) -> None:
-        """Raise DataError with the first reasons if a source lost more than a share of its records; `kept` counts by source."""
-        for source, dropped in self.by_source.items():
-            counts = {reason: count for reason, count in dropped.items() if reason not in self.by_choice}
-            lost, total = sum(counts.values()), sum(dropped.values()) + kept.get(source, 0)
-            if lost > fraction * total:
-                raise DataError(
-                    f"source {source!r}: {lost} of {total} records ({lost / total:.1%}) cannot be used, and {fraction:.1%} is the most that is accepted.\n"
-                    + "".join(f"  {count} x {reason}\n" for reason, count in counts.items())
-                    + "The first ones:\n"
-                    + "".join(f"  {line}\n" for line in self.first[source])
-                    + "Mend them in the file, or raise --max_dropped_fraction if they may be left out."
-                )
+    @property
+    def faults(self) -> dict[str, Faults]:
+        """What was dropped of each source, but not by choice."""
+        return {
+            source: {"reasons": {reason: count for reason, count in self.by_source[source].items() if reason not in self.by_choice}, "first": first}
+            for source, first in self.first.items()
+        }
+
+
+def refuse_too_many(faults: Mapping[str, Faults], sources: Mapping[str, Mapping[str, Any]], fraction: float) -> None:
+    """Raise DataError with the first faults if a source lost more than a share of its records; `sources` has what was kept and dropped of each."""
+    for source, found in faults.items():
+        lost, total = sum(found["reasons"].values()), sources[source]["kept"] + sum(sources[source]["dropped"].values())
+        if lost > fraction * total:
+            raise DataError(
+                f"source {source!r}: {lost} of {total} records ({lost / total:.1%}) cannot be used, and {fraction:.1%} is the most that is accepted.\n"
+                + "".join(f"  {count} x {reason}\n" for reason, count in found["reasons"].items())
+                + "The first ones:\n"
+                + "".join(f"  {line}\n" for line in found["first"])
+                + "Mend them in the file, or raise --max_dropped_fraction if they may be left out."
+            )
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:
@@ -158,10 +209,11 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Reco
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Iterate over a Parquet file. Batches stay within row groups, whose size ParquetWriter bounds in characters too."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=list(columns) if columns else None)
+    """Iterate over a Parquet file, or a directory of such. Batches stay within row groups, whose size ParquetWriter bounds in characters too."""
+    for part in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=list(columns) if columns else None)
 
 
 def values(batch: pa.RecordBatch, column: str) -> list[Any]:

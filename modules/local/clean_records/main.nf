@@ -1,5 +1,5 @@
 process CLEAN_RECORDS {
-    tag "${meta.id}"
+    tag "${meta.id}${meta.shard > 1 ? " ${meta.shard}" : ''}"
     label 'process_low'
 
     conda "${moduleDir}/environment.yml"

@@ -10,7 +10,7 @@ process COLLECT_SOURCE {
     tuple val(meta), path(source, stageAs: 'source/*'), '-'
 
     output:
-    tuple val(meta), path('collected.parquet'), emit: records
+    tuple val(meta), path('collected.parquet/*'), emit: records
     path 'collect_source.dropped.parquet', emit: dropped
     path 'collect_source.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
@@ -25,7 +25,8 @@ process COLLECT_SOURCE {
 
     stub:
     """
-    touch collected.parquet collect_source.dropped.parquet
+    mkdir collected.parquet
+    touch collected.parquet/00001.parquet collect_source.dropped.parquet
     echo '{"step": "collect_source"}' > collect_source.json
     """
 }

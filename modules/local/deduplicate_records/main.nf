@@ -6,6 +6,7 @@ process DEDUPLICATE_RECORDS {
 
     input:
     path records, stageAs: 'records/?/*'
+    path receipts, stageAs: 'receipts/?/*'
     path erase, stageAs: 'erase/*'
     stdin
 
@@ -20,7 +21,7 @@ process DEDUPLICATE_RECORDS {
     script:
     def args = task.ext.args ?: ''
     """
-    deduplicate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${args}
+    deduplicate_records.py --records ${records} --receipts ${receipts} ${erase ? '--erase erase/*' : ''} ${args}
     """
 
     stub:

@@ -21,17 +21,23 @@ workflow PREPARE_DATA {
     }
     COLLECT_SOURCE(ch_to_collect)
 
-    // repair and check every record
-    ch_to_clean = COLLECT_SOURCE.out.records.combine(ch_settings).map { meta, records, settings ->
-        [meta, records, toJson(settings.clean_records)]
+    // repair and check every record: one task a shard, since a large source has several
+    ch_shards = COLLECT_SOURCE.out.records.flatMap { meta, shards ->
+        [shards].flatten().sort { shard -> shard.name }.withIndex().collect { shard, index -> [meta + [shard: index + 1], shard] }
     }
+    ch_to_clean = ch_shards.combine(ch_settings).map { meta, records, settings -> [meta, records, toJson(settings.clean_records)] }
     CLEAN_RECORDS(ch_to_clean)
 
     // across all sources, in the order of the samplesheet: of records that say the same, or nearly, one is kept
     ch_cleaned = CLEAN_RECORDS.out.records
-        .toSortedList { one, other -> one[0].position <=> other[0].position }
+        .toSortedList { one, other -> one[0].position <=> other[0].position ?: one[0].shard <=> other[0].shard }
         .map { items -> items.collect { item -> item[1] } }
-    DEDUPLICATE_RECORDS(ch_cleaned, ch_erase, ch_settings.map { settings -> toJson(settings.deduplicate_records) })
+    DEDUPLICATE_RECORDS(
+        ch_cleaned,
+        CLEAN_RECORDS.out.receipt.toSortedList { one, other -> one.toString() <=> other.toString() },
+        ch_erase,
+        ch_settings.map { settings -> toJson(settings.deduplicate_records) },
+    )
 
     // train, validation and test; what was dropped on the way, and why
     ch_receipts = COLLECT_SOURCE.out.receipt.mix(CLEAN_RECORDS.out.receipt, DEDUPLICATE_RECORDS.out.receipt)

@@ -19,9 +19,9 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": f"I am the {role}."} for ro
 def clean(run_step: Any, tmp_path: Path) -> Clean:
     """Clean records and return what is left."""
 
-    def run(records: list[dict[str, Any]], *, max_dropped_fraction: float = 0.1, personal_data: str = "mask", **cleaning: Any) -> list[dict[str, Any]]:
+    def run(records: list[dict[str, Any]], *, personal_data: str = "mask", **cleaning: Any) -> list[dict[str, Any]]:
         path = write_records(tmp_path / "collected.parquet", records)
-        groups = {"cleaning": cleaning, "collection": {"max_dropped_fraction": max_dropped_fraction}, "personal_data": {"personal_data": personal_data}}
+        groups = {"cleaning": cleaning, "personal_data": {"personal_data": personal_data}}
         run_step("clean_records", ["--records", path, "--outdir", tmp_path], groups)
         return rows(tmp_path / "cleaned.parquet")
 
@@ -40,6 +40,7 @@ def test_repairs_every_field_and_gives_a_new_id(clean: Clean, tmp_path: Path) ->
         "changed": 3,
         "dropped": {},
         "sources": {"faq": {"kept": 3, "dropped": {}}},
+        "faults": {},
         "personal_data": {},
     }
 
@@ -97,7 +98,7 @@ OTHER = {"role": "assistant", "content": "Something else."}
 )
 def test_rules(clean: Clean, tmp_path: Path, record: dict[str, Any], reason: str | None) -> None:
     good = {"type": "text", "text": "good enough"}
-    left = clean([good, record], min_characters=9, max_characters=200, max_dropped_fraction=0.5)
+    left = clean([good, record], min_characters=9, max_characters=200)
     dropped = rows(tmp_path / "clean_records.dropped.parquet")
     assert len(left) == (2 if reason is None else 1)
     assert [(row["step"], row["reason"], row["location"]) for row in dropped] == ([] if reason is None else [("clean_records", reason, "faq.csv:2")])
@@ -107,37 +108,11 @@ def test_lengths_do_not_count_the_added_system_prompt(clean: Clean) -> None:
     assert len(clean([chat("A?", "B.")], system_prompt="x" * 100, max_characters=4)) == 1
 
 
-@pytest.mark.parametrize(("bad", "fraction", "stops"), [(1, 0.1, False), (2, 0.1, True), (2, 0.2, False)])
-def test_max_dropped_fraction_is_of_each_source(clean: Clean, capsys: pytest.CaptureFixture[str], bad: int, fraction: float, stops: bool) -> None:
-    small = [{"type": "text", "text": "" if number < bad else f"text {number}", "source": "small"} for number in range(10)]
-    large = [{"type": "text", "text": f"text {number}"} for number in range(90)]
-    if not stops:
-        assert len(clean(small + large, max_dropped_fraction=fraction)) == 100 - bad
-        return
-    with pytest.raises(SystemExit) as stopped:
-        clean(small + large, max_dropped_fraction=fraction)
-    assert stopped.value.code == 65
-    message = capsys.readouterr().err
-    assert "source 'small': 2 of 10 records (20.0%)" in message
-    assert "2 x empty" in message
-    assert "faq.csv:1: empty" in message
-
-
-@pytest.mark.parametrize("records", [[], [{"type": "text", "text": ""}]])
-def test_nothing_left(clean: Clean, tmp_path: Path, capsys: pytest.CaptureFixture[str], records: list[dict[str, Any]]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        clean(records, max_dropped_fraction=1.0)
-    assert stopped.value.code == 65
-    assert f"all records were dropped: {'1 x empty' if records else 'there were none'}" in capsys.readouterr().err
-    assert not (tmp_path / "cleaned.parquet").exists()
-
-
 def test_personal_data_is_masked_everywhere_and_counted_by_source(clean: Clean, tmp_path: Path) -> None:
     talk = chat("I am ana@x.org, who are you?", "bob@x.org; hello ana@x.org.")
     (record, page) = clean(
         [talk, {"type": "text", "text": "Ligue (11) 91234-5678.", "source": "page"}, {"type": "text", "text": "x" * 60 + " ana@x.org"}],
         max_characters=60,
-        max_dropped_fraction=0.5,
     )
     assert [turn["content"] for turn in record["messages"]] == ["I am [EMAIL_1], who are you?", "[EMAIL_2]; hello [EMAIL_1]."]
     assert page["text"] == "Ligue [PHONE_1]."
