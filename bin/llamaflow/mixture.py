@@ -1,0 +1,55 @@
+"""How much of each source is trained on: samples, and shares that the user gives.
+
+Sizes are bytes of text (UTF-8): no tokenizer is known yet, and a grid may have several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Numbers = np.ndarray[Any, Any]
+
+
+def sampled(orders: Numbers, sources: Numbers, limits: Mapping[int, int], limit: int | None) -> Numbers:
+    """bool [records]: at most limits[source] of each source and `limit` of all, those whose `orders` (hashes) are lowest; the same ones whatever else there is."""
+    chosen = np.ones(len(orders), dtype=bool)
+    for source, most in limits.items():
+        _keep_lowest(chosen, np.flatnonzero(sources == source), orders, most)
+    if limit is not None:
+        _keep_lowest(chosen, np.flatnonzero(chosen), orders, limit)
+    return chosen
+
+
+def _keep_lowest(chosen: Numbers, places: Numbers, orders: Numbers, most: int) -> None:
+    chosen[places[np.argsort(orders[places], kind="stable")[most:]]] = False
+
+
+def rates(sizes: Sequence[float], weights: Sequence[float], most: float) -> list[float]:
+    """How often each source is gone through, so that their shares are as the weights say and the whole stays as large as it is.
+
+    None is gone through more than `most` times: repeating it further teaches little (Muennighoff et al. 2023, "Scaling Data-Constrained
+    Language Models"). What it then lacks is taken from the others, in their shares, as far as they may be repeated.
+    """
+    found = [0.0] * len(sizes)
+    left, open_places = float(sum(sizes)), [place for place, size in enumerate(sizes) if size and weights[place]]
+    while open_places:
+        unit = left / sum(weights[place] for place in open_places)
+        wanted = {place: unit * weights[place] / sizes[place] for place in open_places}
+        full = [place for place in open_places if wanted[place] > most]
+        for place in full or open_places:
+            found[place] = min(most, wanted[place])
+            left -= found[place] * sizes[place]
+        open_places = [place for place in open_places if place not in full] if full else []
+    return found
+
+
+def repeats(sizes: Numbers, orders: Numbers, rate: float) -> Numbers:
+    """int64 [records]: how often each record of a source is written; those with the lowest `orders` once more, as long as their bytes are within the rate."""
+    times = np.full(len(sizes), int(rate), dtype=np.int64)
+    by_order = np.argsort(orders, kind="stable")
+    before = np.cumsum(sizes[by_order]) - sizes[by_order] / 2  # a record counts if more than half of it is within
+    times[by_order[before < (rate - int(rate)) * sizes.sum()]] += 1
+    return times
