@@ -38,5 +38,5 @@ def test_the_command(command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert yaml.safe_load(Path("new place/my.yaml").read_text())["input"] == "faq.jsonl"
     refused = call("import-config", "nothing.yml")
     assert (refused.returncode, refused.stderr) == (64, "error: there is no file nothing.yml. Check the spelling.\n")
-    assert "import-config FILE" in call().stdout
+    assert "find-subjects FILE" in call().stdout
     assert call("train").returncode == 64
