@@ -20,7 +20,7 @@ from llamaflow.grid import cells_of
 from llamaflow.params import Params
 from llamaflow.references import parse_references
 from llamaflow.schemas import validator_of
-from llamaflow.sources import WILDCARDS, Source, format_of, is_archive, is_samplesheet, read_samplesheet
+from llamaflow.sources import OF_THE_MIXTURE, WILDCARDS, Source, format_of, is_archive, is_samplesheet, read_samplesheet
 from llamaflow.steps import read_settings, receipt
 from llamaflow.validation import describe, faults_from_scratch, resolve
 
@@ -70,10 +70,14 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     if faults or params is None:
         raise UsageError("\n".join(faults))
     settings = {step: settings_of(step, params) for step in GROUPS_OF_STEPS}
+    if limits := {source.id: source.max_records for source in sources if source.max_records}:
+        settings["deduplicate_records"]["max_records_of"] = limits
+    if weights := {source.id: source.weight for source in sources if source.weight is not None}:
+        settings["split_dataset"]["weights"] = weights
     if template is not None:
         settings["fetch_model"]["chat_template_text"] = template.read_text(encoding="utf-8")
     return {
-        "sources": [source.model_dump(exclude_none=True) for source in sources],
+        "sources": [source.model_dump(exclude_none=True, exclude=set(OF_THE_MIXTURE)) for source in sources],
         "models": [model.as_dict() for model in models],
         "teachers": [model.as_dict() for model in teachers],
         "settings": settings,

@@ -112,13 +112,18 @@ def actions_of(text: str) -> dict[PersonalType, Action]:
 
 
 class Deduplication(Group):
-    """Duplicates"""
+    """Duplicates and samples"""
 
     near_duplicate_threshold: float = Field(
         0.8,
         gt=0,
         le=1,
         description="Records are near-duplicates from this similarity on (shared runs of five words, Jaccard); of each cluster one is kept. 1: only exact duplicates are dropped.",
+    )
+    max_records: int | None = Field(
+        None,
+        ge=1,
+        description="Keep at most so many records in all: a sample for a quick run, the same one every time. Of single sources: max_records in the samplesheet.",
     )
     keep_duplicate: Literal["first", "longest", "newest"] = Field(
         "first",
@@ -131,5 +136,6 @@ class Splitting(Group):
 
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for validation: early stopping and the learning curves use it.")
     test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for the final comparison with the base model; never trained on.")
+    max_repeats: float = hidden(4.0, "How often a source may be gone through to reach its weight in the samplesheet; more teaches little.", ge=1)
     stratify_by: Literal["source", "label"] = Field("source", description="Keep the shares equal within each source, or within each label.")
     split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")

@@ -41,6 +41,7 @@ COMPRESSIONS = (".gz", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 WILDCARDS = re.compile(r"[*?]")
 SHEET = "samplesheet"
+OF_THE_MIXTURE = ("weight", "max_records")  # what is done with a source's records, which have been read by then
 
 
 class Source(Group):
@@ -62,6 +63,12 @@ class Source(Group):
     license: str | None = Field(None, description="Licence of the data (an SPDX name), for the data card.")
     language: str | None = Field(None, description="Language of the records (an ISO 639-1 code).")
     split: Literal["train", "validation", "test"] | None = Field(None, description="Put the whole source into this split.")
+    weight: float | None = Field(
+        None,
+        ge=0,
+        description="Share of the training text that is to come from this source, relative to the weights of the others; all sources have one, or none.",
+    )
+    max_records: int | None = Field(None, ge=1, description="Keep at most so many of its records: a sample, the same one in every run.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -133,6 +140,11 @@ def read_samplesheet(path: Path) -> list[Source]:
         if source.id in {other.id for other in sources}:
             problems.append(f"line {line}: id {source.id!r} is there twice; every source needs its own")
         sources.append(source)
+    unweighted = [source.id for source in sources if source.weight is None]
+    if unweighted and len(unweighted) < len(sources):
+        problems.append(f"weight: {', '.join(unweighted)} {'has' if len(unweighted) == 1 else 'have'} none; give every source one, or none at all")
+    if sources and all(source.weight == 0 for source in sources):
+        problems.append("weight: all are 0, so nothing would be trained on")
     if problems:
         raise UsageError(refusal(path, SHEET, problems))
     return sources

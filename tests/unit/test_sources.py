@@ -45,6 +45,12 @@ def test_unknown_column(tmp_path: Path) -> None:
     assert faults(sheet(tmp_path, "id,path,licence\nfaq,a.csv,MIT\n")) == ["there is no column 'licence' in a samplesheet (did you mean license?)"]
 
 
+def test_weights_are_for_all_sources_or_none(tmp_path: Path) -> None:
+    assert [source.weight for source in read_samplesheet(sheet(tmp_path, "id,path,weight\nfaq,a.csv,0.5\nb,b.csv,2\n"))] == [0.5, 2]
+    assert faults(sheet(tmp_path, "id,path,weight\nfaq,a.csv,0.5\nb,b.csv,\n")) == ["weight: b has none; give every source one, or none at all"]
+    assert faults(sheet(tmp_path, "id,path,weight\nfaq,a.csv,0\n")) == ["weight: all are 0, so nothing would be trained on"]
+
+
 def test_a_comma_without_quotes(tmp_path: Path) -> None:
     assert faults(sheet(tmp_path, "id,path\nfaq,a.csv\nb,docs, all.csv\n")) == ["line 3: it has more fields than the header; a field with a comma needs quotes"]
 
