@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Read one data source into records: a file, a directory or an archive.
+"""Read one data source into records: files, a database, an HTTP API or web pages.
 
     collect_source.py --path faq.csv < settings.json
 
-The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded.
+The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded,
+or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
 Writes collected.parquet (a directory, see ShardsWriter), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
@@ -17,9 +18,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
+from llamaflow.apis import Api
 from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
@@ -32,6 +35,7 @@ from llamaflow.rows import Shape, expected, shape_of, to_record
 from llamaflow.sources import FORMATS, Source, format_of
 from llamaflow.steps import read_settings, receipt
 from llamaflow.textfiles import Unusable
+from llamaflow.webpages import LeftOut, pages_of
 
 STEP = "collect_source"
 NO_SHAPE = "columns not understood"
@@ -53,15 +57,12 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         if given and not given.is_dir():
             written.add_input(given)
         with ShardsWriter(collected, collection.records_per_shard) as kept, DroppedWriter(rejected, STEP) as dropped:
-            if source.query or given is None:
-                found = _read_database(source, given, kept, dropped)
-            else:
-                found = (_read_folder if has_many_files(given) else _read_file)(source, given, kept, dropped, outdir)
+            found = _read(source, given, kept, dropped, outdir)
             sources = {source.id: {"kept": kept.count, "dropped": dropped.reasons}}
             refuse_too_many(dropped.faults, sources, collection.max_dropped_fraction)
         digest = found.pop("digest", None)
-        if given and given.is_dir():
-            written.inputs[given.name] = digest
+        if digest:
+            written.inputs[given.name if given else source.path] = digest
         written.add_output(collected)
         written.add_output(rejected)
         written.counts = {
@@ -69,8 +70,20 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             "dropped": dropped.reasons,
             "sources": sources,
             **found,
-            "sha256": written.inputs[given.name] if given else None,
+            "sha256": digest or (written.inputs[given.name] if given else None),
         }
+
+
+def _read(source: Source, given: Path | None, kept: ShardsWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+    if source.query:
+        return _read_database(source, given, kept, dropped)
+    if given and not has_many_files(given):
+        return _read_file(source, given, kept, dropped)
+    with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
+        if source.is_api:
+            return _read_api(source, kept, dropped, Path(scratch))
+        files = files_of(given, source.path, Path(scratch)) if given else pages_of(source, Path(scratch))
+        return _read_files(source, files, kept, dropped)
 
 
 def _read_database(source: Source, file: Path | None, kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
@@ -82,7 +95,22 @@ def _read_database(source: Source, file: Path | None, kept: ShardsWriter, droppe
     return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
 
 
-def _read_file(source: Source, file: Path, kept: ShardsWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
+def _read_api(source: Source, kept: ShardsWriter, dropped: DroppedWriter, scratch: Path) -> dict[str, Any]:
+    api, address = Api(source, scratch), urlsplit(source.path)
+    reader = Reader(source, PurePosixPath(address.path).name or address.netloc, dropped)
+    for record in reader.records(api.rows()):
+        kept.write(record)
+    reader.check(kept.count)
+    return {
+        "format": "json",
+        "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED],
+        "pages": api.pages,
+        "bytes": api.bytes,
+        "digest": api.digest.hexdigest(),
+    }
+
+
+def _read_file(source: Source, file: Path, kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
     file_format = source.format or format_of(source.path) or format_of(file.name)
     if file_format is None:
         raise UsageError(
@@ -95,28 +123,31 @@ def _read_file(source: Source, file: Path, kept: ShardsWriter, dropped: DroppedW
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
 
 
-def _read_folder(source: Source, folder: Path, kept: ShardsWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
-    """All files, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
+def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
+    """All files or pages, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
     formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
-    with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
-        for name, file in files_of(folder, source.path, Path(scratch)):
-            file_format = source.format or format_of(name)
-            if file_format is None:
-                dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
-                continue
-            reader = Reader(source, name, dropped)
-            try:
-                for record in reader.records(rows_of(file, file_format)):
-                    kept.write(record)
-                reader.check(kept=1)  # what was dropped is counted by row already
-            except DataError as error:
-                dropped.drop(source.id, name, "file that cannot be read", str(error), str(error))
-            formats[file_format] += 1
-            ignored |= reader.ignored
-            size += file.stat().st_size
-            digest.update(f"{name}\0{sha256(file)}\n".encode())  # of what was read: beside it there may be anything
+    for name, file in files:
+        if isinstance(file, Unusable):
+            dropped.drop(source.id, name, file.reason, file.given, file.detail, by_choice=isinstance(file, LeftOut))
+            continue
+        file_format = source.format or format_of(file.name)
+        if file_format is None:
+            dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
+            continue
+        reader = Reader(source, name, dropped)
+        try:
+            for record in reader.records(rows_of(file, file_format)):
+                kept.write(record)
+            reader.check(kept=1)  # what was dropped is counted by row already
+        except DataError as error:
+            dropped.drop(source.id, name, "file that cannot be read", str(error), str(error))
+        formats[file_format] += 1
+        ignored |= reader.ignored
+        size += file.stat().st_size
+        digest.update(f"{name}\0{sha256(file)}\n".encode())  # of what was read: beside it there may be anything
     if not formats:
-        raise UsageError(f"source {source.id!r}: {folder.name} holds no file of a kind that is known: {' '.join(FORMATS)}.")
+        left_out = "".join(f" {count} x {reason}." for reason, count in dropped.reasons.items())
+        raise UsageError(f"source {source.id!r}: {source.path} holds no file of a kind that is known: {' '.join(FORMATS)}.{left_out}")
     columns = sorted(ignored)[:COLUMNS_LISTED]
     return {
         "format": ", ".join(sorted(formats)),
@@ -129,14 +160,14 @@ def _read_folder(source: Source, folder: Path, kept: ShardsWriter, dropped: Drop
 
 @contextmanager
 def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path | None]:
-    """The source's file or directory: the given one, or one downloaded for the time being; None for a server."""
-    if source.is_server:
+    """The source's file or directory: the given one, or one downloaded for the time being; None for what is asked or read page by page."""
+    if source.is_server or source.is_api or source.is_website:
         yield None
         return
     if path is None and source.is_url:
         # beside the results, since the system's temporary directory may be small
         with tempfile.TemporaryDirectory(dir=outdir, prefix=".download-") as directory:
-            yield download(source.path, Path(directory))
+            yield download(source.path, Path(directory), source.secret, page=(source.format or format_of(source.path)) == "html")
         return
     given = path or Path(source.path)
     if not given.exists():

@@ -42,6 +42,8 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 WILDCARDS = re.compile(r"[*?]")
 SHEET = "samplesheet"
 OF_THE_MIXTURE = ("weight", "max_records")  # what is done with a source's records, which have been read by then
+PAGES_OF_API = re.compile(r"link|(page|offset)(:[^:]+)?|next:.+|cursor:[^:]+:.+")
+PAGES_OF_WEBSITE = re.compile(r"sitemap|links(:[1-9])?")
 
 
 class Source(Group):
@@ -58,7 +60,14 @@ class Source(Group):
     )
     query: str | None = Field(None, description="Of a database (postgresql://, mysql:// or a .sqlite file): the SQL query whose rows are the data.")
     secret: str | None = Field(
-        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the environment variable with the database's password; the path has none."
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable with the database's password, or the token of an http(s) address; the path has none.",
+    )
+    rows: str | None = Field(None, description="Of an HTTP API: where the list of rows is in an answer (data.items). Default: the answer is the list.")
+    pages: str | None = Field(
+        None,
+        description="Of an http(s) address: how it goes on. An API: link, page[:NAME], offset[:NAME], next:PATH, cursor:NAME:PATH; web pages: sitemap, links[:DEPTH].",
     )
     license: str | None = Field(None, description="Licence of the data (an SPDX name), for the data card.")
     language: str | None = Field(None, description="Language of the records (an ISO 639-1 code).")
@@ -83,12 +92,31 @@ class Source(Group):
             raise ValueError("after * or ? there can be no .. in a path, and ** stands alone between slashes: docs/**/*.pdf")
         return path
 
+    @field_validator("pages")
+    @classmethod
+    def _is_a_way_to_go_on(cls, pages: str | None) -> str | None:
+        if pages and not (PAGES_OF_API.fullmatch(pages) or PAGES_OF_WEBSITE.fullmatch(pages)):
+            raise ValueError(
+                "expected link, page, page:NAME, offset, offset:NAME, next:PATH or cursor:NAME:PATH (an API), sitemap, links or links:2 (web pages)"
+            )
+        return pages
+
+    @model_validator(mode="after")
+    def _goes_on_only_if_an_address(self) -> Self:
+        if (self.rows or self.pages) and not self.is_url:
+            raise ValueError("rows and pages are for http(s) addresses")
+        if self.rows and self.is_website:
+            raise ValueError(f"rows is for the answers of an API, and pages = {self.pages} for web pages")
+        if (self.is_api and self.format not in (None, "json")) or (self.is_website and self.format):
+            raise ValueError(f"with rows or pages there is no format {self.format}: an API answers in JSON, and each web page says what it is")
+        return self
+
     @model_validator(mode="after")
     def _has_a_query_if_a_database(self) -> Self:
         is_database = self.is_server or self.path.lower().endswith(SQLITE)
         if is_database != bool(self.query):
             raise ValueError("a database needs a query" if is_database else "a query needs a database: postgresql://, mysql:// or a .sqlite file as path")
-        if self.is_server and urlsplit(self.path).password:
+        if (self.is_server or self.is_url) and urlsplit(self.path).password:
             raise ValueError("a path with a password would stand in reports; put the password into an environment variable, and its name into secret")
         return self
 
@@ -99,6 +127,14 @@ class Source(Group):
     @property
     def is_url(self) -> bool:
         return urlsplit(self.path).scheme in ("http", "https")
+
+    @property
+    def is_api(self) -> bool:
+        return self.rows is not None or bool(PAGES_OF_API.fullmatch(self.pages or ""))
+
+    @property
+    def is_website(self) -> bool:
+        return bool(PAGES_OF_WEBSITE.fullmatch(self.pages or ""))
 
 
 def format_of(path: str) -> str | None:

@@ -41,6 +41,32 @@ def test_every_fault_by_line(tmp_path: Path) -> None:
     assert found[4].startswith("line 7: type: 'poem' is not accepted")
 
 
+@pytest.mark.parametrize("pages", ["link", "page", "page:p", "offset:skip", "next:data.next", "next:@odata.nextLink", "cursor:after:a.b", "sitemap", "links:2"])
+def test_ways_to_go_on(tmp_path: Path, pages: str) -> None:
+    (source,) = read_samplesheet(sheet(tmp_path, f"id,path,pages\nfaq,https://api.example.org/faq,{pages}\n"))
+    assert (source.is_api, source.is_website) == (not pages.startswith(("sitemap", "links")), pages.startswith(("sitemap", "links")))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("https://example.org/a,,pagse,", "pages: 'pagse' is not accepted: expected link, page"),
+        ("https://example.org/a,,cursor:after,", "pages: 'cursor:after' is not accepted"),
+        ("https://example.org/a,,links:0,", "pages: 'links:0' is not accepted"),
+        ("faq.json,items,,", "rows and pages are for http(s) addresses"),
+        ("s3://bucket/faq.json,,page,", "rows and pages are for http(s) addresses"),
+        ("https://example.org/a,items,links,", "rows is for the answers of an API"),
+        ("https://example.org/a,items,,csv", "there is no format csv"),
+        ("https://example.org/a,,sitemap,html", "there is no format html"),
+        ("https://me:pass@example.org/a.csv,,,", "a path with a password would stand in reports"),
+    ],
+)
+def test_ways_to_go_on_that_do_not_fit(tmp_path: Path, row: str, words: str) -> None:
+    (fault,) = faults(sheet(tmp_path, f"id,path,rows,pages,format\nfaq,{row}\n"))
+    assert words in fault
+    assert "pass@" not in fault
+
+
 def test_unknown_column(tmp_path: Path) -> None:
     assert faults(sheet(tmp_path, "id,path,licence\nfaq,a.csv,MIT\n")) == ["there is no column 'licence' in a samplesheet (did you mean license?)"]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from record_files import ENDINGS, PACKERS, encoded, receipt, rows
+from web_servers import Answer, serving
 
 Collect = Callable[..., list[dict[str, Any]]]
 FAQ = [{"question": "Férias?", "answer": "30 dias.\n\nA cada ano."}, {"question": 'The "form"?', "answer": "F-1; see 2.3, please"}]
@@ -193,37 +191,6 @@ def test_wrong_path(run_step: Any, capsys: pytest.CaptureFixture[str], args: lis
 
 # ---- http -----------------------------------------------------------------------------------------------------------------------
 
-Answer = tuple[int, dict[str, str], bytes]
-
-
-@contextmanager
-def serving(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
-    """A web server on this machine that gives these answers in turn, the last one for ever; yields its address and the paths asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, body = answers[min(len(asked), len(answers) - 1)]
-            asked.append(self.path)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 GOOD: Answer = (200, {}, encoded(FAQ, "csv"))
 BUSY: Answer = (503, {"Retry-After": "0"}, b"later")
 
@@ -246,6 +213,14 @@ def test_download_is_tried_again(run_step: Any, tmp_path: Path, first: Answer) -
         collect_address(run_step, f"{address}/faq.csv", tmp_path)
     assert len(asked) == 2
     assert len(rows(tmp_path / "collected.parquet")) == 2
+
+
+def test_a_web_page_is_read_if_one_is_asked_for(run_step: Any, tmp_path: Path) -> None:
+    page = b"<html><body><main><h1>Leave</h1><p>Thirty days a year, no less, whoever asks for them.</p></main></body></html>"
+    with serving((200, {"Content-Type": "text/html"}, page)) as (address, _):
+        run_step("collect_source", ["--outdir", tmp_path], {"source": {"id": "faq", "path": f"{address}/leave", "format": "html"}})
+    (record,) = rows(tmp_path / "collected.parquet")
+    assert record["text"] == "# Leave\n\nThirty days a year, no less, whoever asks for them."
 
 
 def test_download_follows_redirects(run_step: Any, tmp_path: Path) -> None:

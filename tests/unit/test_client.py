@@ -7,10 +7,12 @@ from email.utils import format_datetime
 
 import pytest
 
-from llamaflow.download import seconds
+from llamaflow.client import seconds
 
 
-@pytest.mark.parametrize(("header", "expected"), [("7", 7.0), (" 0 ", 0.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None), ("", None), (None, None)])
+@pytest.mark.parametrize(
+    ("header", "expected"), [("7", 7.0), (" 0 ", 0.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None), ("²", None), ("", None), (None, None)]
+)
 def test_retry_after(header: str | None, expected: float | None) -> None:
     assert seconds(header) == expected
 
