@@ -16,7 +16,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,10 @@ from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ParquetWriter
-from llamaflow.rows import Shape, expected, shape_of, to_record
+from llamaflow.rows import Shape, expected, shape_for, to_record
 from llamaflow.sources import FORMATS, Source, format_of
 from llamaflow.steps import read_settings, receipt
+from llamaflow.templates import folded
 from llamaflow.textfiles import Unusable
 
 STEP = "collect_source"
@@ -58,6 +58,10 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             else:
                 found = (_read_folder if has_many_files(given) else _read_file)(source, given, kept, dropped, outdir)
             dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
+            if not kept.count:
+                raise DataError(
+                    f"source {source.id!r}: no record could be made of it: {', '.join(f'{count} x {why}' for why, count in dropped.reasons.items())}."
+                )
         digest = found.pop("digest", None)
         if given and given.is_dir():
             written.inputs[given.name] = digest
@@ -156,6 +160,10 @@ class Reader:
     def ignored(self) -> set[str]:
         return self.columns - (self.shape.columns if self.shape else set())
 
+    @property
+    def _found(self) -> str:
+        return ", ".join(sorted(map(str, self.columns)))
+
     def records(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         for number, row in rows:
             self.rows += 1
@@ -163,16 +171,16 @@ class Reader:
             try:
                 if isinstance(row, Unusable):
                     raise row
-                yield self._record({_folded(name): value for name, value in row.items()}, location)
+                yield self._record({folded(name): value for name, value in row.items()}, location)
             except Unusable as problem:
-                self.dropped.drop(self.source.id, location, problem.reason, problem.given or row, problem.detail)
+                self.dropped.drop(self.source.id, location, problem.reason, problem.given or row, problem.detail, by_choice=problem.by_choice)
             if self.shape is None and self.rows >= ROWS_BEFORE_GIVING_UP:
                 self.check(kept=0)
 
     def _record(self, row: dict[str, Any], location: str) -> dict[str, Any]:
         if not self.columns.issuperset(row) and len(self.columns) <= COLUMNS_LISTED:
             self.columns.update(row)
-        self.shape = self.shape or shape_of(row, self.source.type)
+        self.shape = self.shape or shape_for(row, self.source)
         if self.shape is None:
             raise Unusable(NO_SHAPE, f"found {', '.join(row)}")
         return to_record(row, self.shape, self.source, location)
@@ -185,17 +193,13 @@ class Reader:
             wanted = f" for records of type {self.source.type}" if self.source.type else ""
             raise DataError(
                 f"source {self.source.id!r}: the columns of {self.name} are not understood{wanted}. "
-                f"Found: {', '.join(sorted(map(str, self.columns)))}. Expected one of: {expected(self.source.type)}. "
+                f"Found: {self._found}. Expected {expected(self.source)}. "
                 "Rename the columns in the file's first line (CSV, TSV) or in its objects."
             )
+        if self.shape and self.source.labels and "label" not in self.columns:
+            raise DataError(f"source {self.source.id!r}: labels has words for the column label, and {self.name} has none. Found: {self._found}.")
         if kept == 0:
             self.dropped.refuse_too_many({}, 0.0)
-
-
-@lru_cache(maxsize=4096)
-def _folded(name: object) -> str:
-    """Column names are compared without case and outer white space."""
-    return str(name).strip().lower()
 
 
 @exits_cleanly

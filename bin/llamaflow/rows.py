@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamaflow.records import Record, content_id
-from llamaflow.sources import Source
+from llamaflow.sources import Source, words_of
+from llamaflow.templates import columns_of, folded, parts_of
 from llamaflow.textfiles import Unusable
 
 Turn = dict[str, str]
@@ -54,13 +55,29 @@ def shape_of(columns: Iterable[str], record_type: str | None) -> Shape | None:
     return next((shape for shape in SHAPES if present.issuperset(shape.needs) and record_type in (None, shape.type)), None)
 
 
-def expected(record_type: str | None) -> str:
-    """The combinations of columns that are understood, for error messages."""
+def shape_for(columns: Iterable[str], source: Source) -> Shape | None:
+    """The shape that a source's templates make, if the columns that they name are all there, or else the first one that fits."""
+    if not source.templates:
+        return shape_of(columns, source.type)
+    needs = columns_of(*source.templates)
+    return Shape("text" if source.text else "chat", needs, lambda row: _from_templates(row, source)) if set(columns).issuperset(needs) else None
+
+
+def expected(source: Source) -> str:
+    """The columns that are understood, for error messages."""
+    if source.templates:
+        return f"{' + '.join(columns_of(*source.templates))}, which its templates in the samplesheet name"
+    return "one of: " + _shapes(source.type)
+
+
+def _shapes(record_type: str | None) -> str:
     return "; ".join(" + ".join(shape.needs) for shape in SHAPES if record_type in (None, shape.type))
 
 
 def to_record(row: Mapping[str, Any], shape: Shape, source: Source, location: str) -> Record:
     """Turn a row into a record. Raises Unusable with the reason if that cannot be done."""
+    if source.labels:
+        row = {**row, "label": _word(row, words_of(source.labels))}
     fields = shape.read(row)
     system = _plain(row, "system") if shape.type != "text" else None
     if system:
@@ -122,6 +139,39 @@ def _sound(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise Unusable("broken Unicode", f"half of a surrogate pair at character {error.start}") from error
+    return text
+
+
+def _word(row: Mapping[str, Any], words: Mapping[str, str]) -> str | None:
+    """The word for the row's label; whole numbers are equal however they are written (1, 1.0)."""
+    code = _plain(row, "label")
+    if code is None:
+        return None
+    word = words.get(folded(code)) or words.get(folded(code).removesuffix(".0"))
+    if word is None:
+        raise Unusable("unknown label", f"{code!r}; labels has {', '.join(words)}")
+    return word
+
+
+def _from_templates(row: Mapping[str, Any], source: Source) -> Fields:
+    if source.text:
+        return {"text": _filled(source.text, row)}
+    system = [{"role": "system", "content": _filled(source.system, row)}] if source.system else []
+    return {"messages": system + _exchange(_filled(source.prompt or "", row), _filled(source.completion or "", row))}
+
+
+def _filled(template: str, row: Mapping[str, Any]) -> str:
+    return "".join(plain + ("" if column is None else _cell(row, column)) for plain, column in parts_of(template))
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    """The text of a cell that must not be empty; one that is not there may say why."""
+    value = row.get(column)
+    if isinstance(value, Unusable):
+        raise value
+    text = _text(row, column).strip()
+    if not text:
+        raise Unusable(f"column {column!r} has no value")
     return text
 
 
