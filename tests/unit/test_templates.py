@@ -141,3 +141,24 @@ def test_a_cell_that_is_no_text(value: Any) -> None:
 
 def test_no_labels_no_words() -> None:
     assert words_of("") == {}
+
+
+def test_a_manual_as_questions_and_answers(run_step: Any, tmp_path: Path) -> None:
+    """Sections without what the template asks for are left out by its choice: they do not count against the source."""
+    (tmp_path / "leave.md").write_text("# Leave\n\nIntroduction.\n\n## Selling days ##\n\nUp to ten.\n\n### When\n\nIn March.\n")
+    source = {"id": "manual", "path": "leave.md", "prompt": "What does {title} say about {heading}?", "completion": "{body}"}
+    run_step("collect_source", ["--path", tmp_path / "leave.md", "--outdir", tmp_path], {"source": source, "collection": {"max_dropped_fraction": 0}})
+    assert [[turn["content"] for turn in record["messages"]] for record in rows(tmp_path / "collected.parquet")] == [
+        ["What does Leave say about Selling days?", "Up to ten."],
+        ["What does Leave say about Selling days > When?", "In March."],
+    ]
+    assert [row["reason"] for row in rows(tmp_path / "collect_source.dropped.parquet")] == ["section without heading"]
+
+
+def test_a_text_without_headings_is_no_manual(run_step: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("Only text.\n")
+    source = {"id": "manual", "path": "a.txt", "prompt": "{heading}?", "completion": "{body}"}
+    with pytest.raises(SystemExit) as stopped:
+        run_step("collect_source", ["--path", tmp_path / "a.txt", "--outdir", tmp_path], {"source": source})
+    assert stopped.value.code == 65
+    assert "no record could be made of it: 1 x section without heading" in capsys.readouterr().err
