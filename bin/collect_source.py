@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llamaflow.conversations import Conversations, message_shape
 from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
@@ -32,6 +33,8 @@ from llamaflow.sources import FORMATS, Source, format_of
 from llamaflow.steps import read_settings, receipt
 from llamaflow.templates import folded
 from llamaflow.textfiles import Unusable
+
+Taker = ParquetWriter | Conversations
 
 STEP = "collect_source"
 NO_SHAPE = "columns not understood"
@@ -53,15 +56,18 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         if given and not given.is_dir():
             written.add_input(given)
         with ParquetWriter(collected) as kept, DroppedWriter(rejected, STEP) as dropped:
-            if source.query or given is None:
-                found = _read_database(source, given, kept, dropped)
-            else:
-                found = (_read_folder if has_many_files(given) else _read_file)(source, given, kept, dropped, outdir)
-            dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
+            with _taking(source, kept, dropped, outdir) as taker:
+                if source.query or given is None:
+                    found = _read_database(source, given, taker, dropped)
+                else:
+                    found = (_read_folder if has_many_files(given) else _read_file)(source, given, taker, dropped, outdir)
+            dropped.refuse_too_many({source.id: taker.count}, collection.max_dropped_fraction)
             if not kept.count:
                 raise DataError(
                     f"source {source.id!r}: no record could be made of it: {', '.join(f'{count} x {why}' for why, count in dropped.reasons.items())}."
                 )
+        if isinstance(taker, Conversations):
+            found |= {"messages": taker.count, "messages_left_out": taker.left_out}
         digest = found.pop("digest", None)
         if given and given.is_dir():
             written.inputs[given.name] = digest
@@ -76,7 +82,7 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         }
 
 
-def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropped: DroppedWriter) -> dict[str, Any]:
+def _read_database(source: Source, file: Path | None, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
     """The rows of a query to a server or a SQLite file."""
     reader = Reader(source, "query", dropped)
     for record in reader.records(rows_of_query(file or source.path, source.query or "", source.secret)):
@@ -85,7 +91,7 @@ def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropp
     return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
 
 
-def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
+def _read_file(source: Source, file: Path, kept: Taker, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
     file_format = source.format or format_of(source.path) or format_of(file.name)
     if file_format is None:
         raise UsageError(
@@ -98,7 +104,7 @@ def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: Dropped
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
 
 
-def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+def _read_folder(source: Source, folder: Path, kept: Taker, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
     """All files, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
     formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
@@ -128,6 +134,17 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
         "bytes": size,
         "digest": digest.hexdigest(),
     }
+
+
+@contextmanager
+def _taking(source: Source, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> Iterator[Taker]:
+    """Where what is read goes: straight to the file, or, of messages, as conversations once all are there."""
+    if not source.has_messages:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(dir=outdir, prefix=".messages-") as scratch, Conversations(Path(scratch) / "messages.sqlite") as conversations:
+        yield conversations
+        conversations.write_to(kept, dropped)
 
 
 @contextmanager
@@ -180,7 +197,7 @@ class Reader:
     def _record(self, row: dict[str, Any], location: str) -> dict[str, Any]:
         if not self.columns.issuperset(row) and len(self.columns) <= COLUMNS_LISTED:
             self.columns.update(row)
-        self.shape = self.shape or shape_for(row, self.source)
+        self.shape = self.shape or (message_shape if self.source.has_messages else shape_for)(row, self.source)
         if self.shape is None:
             raise Unusable(NO_SHAPE, f"found {', '.join(row)}")
         return to_record(row, self.shape, self.source, location)

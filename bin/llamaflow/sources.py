@@ -38,6 +38,7 @@ FORMATS = {
     ".mbox": "mbox",
     ".eml": "eml",
 }
+MAIL_FORMATS = ("mbox", "eml")
 SQLITE = (".sqlite", ".sqlite3")
 COMPRESSIONS = (".gz", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -68,6 +69,11 @@ class Source(Group):
     completion: str | None = Field(None, description="Template of the answer: {answer}.")
     system: str | None = Field(None, description="Template of the system message before prompt and completion.")
     text: str | None = Field(None, description=r"Template of a text: {title}\n\n{body}, where \n is a new line.")
+    assistant: str | None = Field(
+        None,
+        description="Whose messages are the assistant's: addresses, domains or names, separated by commas. Threads of mail, or of a table with the column conversation, become conversations.",
+    )
+    conversation: str | None = Field(None, description="Of a table with one message a row: the column by which messages belong together.")
     labels: str | None = Field(None, description="Words for the codes in the column label: 0=negative,1=positive.")
 
     @field_validator("*", mode="before")
@@ -116,6 +122,26 @@ class Source(Group):
             if column and self.type not in (None, made):
                 raise ValueError(f"its templates make records of type {made}, not {self.type}")
         return self
+
+    @model_validator(mode="after")
+    def _has_messages_where_it_says_so(self) -> Self:
+        if not self.has_messages:
+            return self
+        if self.templates or self.type not in (None, "chat"):
+            raise ValueError("assistant and conversation make conversations of messages: no templates, and no other type, go with them")
+        known = self.format or format_of(self.path)
+        if not self.conversation and (self.query or known not in (None, *MAIL_FORMATS)):
+            raise ValueError("assistant is for mail (mbox, eml); a table needs conversation too, the column by which messages belong together")
+        return self
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether a row is one message of a conversation."""
+        return bool(self.assistant or self.conversation)
+
+    @property
+    def assistants(self) -> set[str]:
+        return {name.strip().lower().removeprefix("@") for name in (self.assistant or "").split(",")} - {""}
 
     @property
     def templates(self) -> tuple[str, ...]:
