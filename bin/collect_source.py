@@ -17,12 +17,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from llamaflow.apis import Api
+from llamaflow.conversations import Conversations, message_shape
 from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
@@ -31,11 +31,14 @@ from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ShardsWriter, refuse_too_many
-from llamaflow.rows import Shape, expected, shape_of, to_record
+from llamaflow.rows import Shape, expected, shape_for, to_record
 from llamaflow.sources import FORMATS, Source, format_of
 from llamaflow.steps import read_settings, receipt
+from llamaflow.templates import folded
 from llamaflow.textfiles import Unusable
 from llamaflow.webpages import LeftOut, pages_of
+
+Taker = ShardsWriter | Conversations
 
 STEP = "collect_source"
 NO_SHAPE = "columns not understood"
@@ -57,9 +60,15 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         if given and not given.is_dir():
             written.add_input(given)
         with ShardsWriter(collected, collection.records_per_shard) as kept, DroppedWriter(rejected, STEP) as dropped:
-            found = _read(source, given, kept, dropped, outdir)
-            sources = {source.id: {"kept": kept.count, "dropped": dropped.reasons}}
-            refuse_too_many(dropped.faults, sources, collection.max_dropped_fraction)
+            with _taking(source, kept, dropped, outdir) as taker:
+                found = _read(source, given, taker, dropped, outdir)
+            refuse_too_many(dropped.faults, {source.id: {"kept": taker.count, "dropped": dropped.reasons}}, collection.max_dropped_fraction)
+            if not kept.count:
+                raise DataError(
+                    f"source {source.id!r}: no record could be made of it: {', '.join(f'{count} x {why}' for why, count in dropped.reasons.items())}."
+                )
+        if isinstance(taker, Conversations):
+            found |= {"messages": taker.count, "messages_left_out": taker.left_out}
         digest = found.pop("digest", None)
         if digest:
             written.inputs[given.name if given else source.path] = digest
@@ -68,13 +77,13 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         written.counts = {
             "records": kept.count,
             "dropped": dropped.reasons,
-            "sources": sources,
+            "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
             **found,
             "sha256": digest or (written.inputs[given.name] if given else None),
         }
 
 
-def _read(source: Source, given: Path | None, kept: ShardsWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+def _read(source: Source, given: Path | None, kept: Taker, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
     if source.query:
         return _read_database(source, given, kept, dropped)
     if given and not has_many_files(given):
@@ -86,7 +95,7 @@ def _read(source: Source, given: Path | None, kept: ShardsWriter, dropped: Dropp
         return _read_files(source, files, kept, dropped)
 
 
-def _read_database(source: Source, file: Path | None, kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
+def _read_database(source: Source, file: Path | None, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
     """The rows of a query to a server or a SQLite file."""
     reader = Reader(source, "query", dropped)
     for record in reader.records(rows_of_query(file or source.path, source.query or "", source.secret)):
@@ -95,7 +104,7 @@ def _read_database(source: Source, file: Path | None, kept: ShardsWriter, droppe
     return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
 
 
-def _read_api(source: Source, kept: ShardsWriter, dropped: DroppedWriter, scratch: Path) -> dict[str, Any]:
+def _read_api(source: Source, kept: Taker, dropped: DroppedWriter, scratch: Path) -> dict[str, Any]:
     api, address = Api(source, scratch), urlsplit(source.path)
     reader = Reader(source, PurePosixPath(address.path).name or address.netloc, dropped)
     for record in reader.records(api.rows()):
@@ -110,7 +119,7 @@ def _read_api(source: Source, kept: ShardsWriter, dropped: DroppedWriter, scratc
     }
 
 
-def _read_file(source: Source, file: Path, kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
+def _read_file(source: Source, file: Path, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
     file_format = source.format or format_of(source.path) or format_of(file.name)
     if file_format is None:
         raise UsageError(
@@ -123,7 +132,7 @@ def _read_file(source: Source, file: Path, kept: ShardsWriter, dropped: DroppedW
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
 
 
-def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], kept: ShardsWriter, dropped: DroppedWriter) -> dict[str, Any]:
+def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
     """All files or pages, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
     formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
     for name, file in files:
@@ -159,6 +168,17 @@ def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], ke
 
 
 @contextmanager
+def _taking(source: Source, kept: ShardsWriter, dropped: DroppedWriter, outdir: Path) -> Iterator[Taker]:
+    """Where what is read goes: straight to the file, or, of messages, as conversations once all are there."""
+    if not source.has_messages:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(dir=outdir, prefix=".messages-") as scratch, Conversations(Path(scratch) / "messages.sqlite") as conversations:
+        yield conversations
+        conversations.write_to(kept, dropped)
+
+
+@contextmanager
 def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path | None]:
     """The source's file or directory: the given one, or one downloaded for the time being; None for what is asked or read page by page."""
     if source.is_server or source.is_api or source.is_website:
@@ -188,6 +208,10 @@ class Reader:
     def ignored(self) -> set[str]:
         return self.columns - (self.shape.columns if self.shape else set())
 
+    @property
+    def _found(self) -> str:
+        return ", ".join(sorted(map(str, self.columns)))
+
     def records(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         for number, row in rows:
             self.rows += 1
@@ -195,16 +219,16 @@ class Reader:
             try:
                 if isinstance(row, Unusable):
                     raise row
-                yield self._record({_folded(name): value for name, value in row.items()}, location)
+                yield self._record({folded(name): value for name, value in row.items()}, location)
             except Unusable as problem:
-                self.dropped.drop(self.source.id, location, problem.reason, problem.given or row, problem.detail)
+                self.dropped.drop(self.source.id, location, problem.reason, problem.given or row, problem.detail, by_choice=problem.by_choice)
             if self.shape is None and self.rows >= ROWS_BEFORE_GIVING_UP:
                 self.check(kept=0)
 
     def _record(self, row: dict[str, Any], location: str) -> dict[str, Any]:
         if not self.columns.issuperset(row) and len(self.columns) <= COLUMNS_LISTED:
             self.columns.update(row)
-        self.shape = self.shape or shape_of(row, self.source.type)
+        self.shape = self.shape or (message_shape if self.source.has_messages else shape_for)(row, self.source)
         if self.shape is None:
             raise Unusable(NO_SHAPE, f"found {', '.join(row)}")
         return to_record(row, self.shape, self.source, location)
@@ -217,17 +241,13 @@ class Reader:
             wanted = f" for records of type {self.source.type}" if self.source.type else ""
             raise DataError(
                 f"source {self.source.id!r}: the columns of {self.name} are not understood{wanted}. "
-                f"Found: {', '.join(sorted(map(str, self.columns)))}. Expected one of: {expected(self.source.type)}. "
+                f"Found: {self._found}. Expected {expected(self.source)}. "
                 "Rename the columns in the file's first line (CSV, TSV) or in its objects."
             )
+        if self.shape and self.source.labels and "label" not in self.columns:
+            raise DataError(f"source {self.source.id!r}: labels has words for the column label, and {self.name} has none. Found: {self._found}.")
         if kept == 0:
             refuse_too_many(self.dropped.faults, {self.source.id: {"kept": 0, "dropped": self.dropped.reasons}}, 0.0)
-
-
-@lru_cache(maxsize=4096)
-def _folded(name: object) -> str:
-    """Column names are compared without case and outer white space."""
-    return str(name).strip().lower()
 
 
 @exits_cleanly

@@ -29,7 +29,7 @@ HTML_BYTES = 64 << 20
 # what readers of ZIP and XML raise: parts that are missing, cut off, not well formed (SyntaxError, in lxml and in the standard library), or not what they should be
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, SyntaxError, RuntimeError, AttributeError, TypeError)
 EDGE_LINES, RUNNING_PAGES = 2, 3  # a line among the first or last ones of so many pages is a running head
-NAMESPACES = {"container": "urn:oasis:names:tc:opendocument:xmlns:container", "opf": "http://www.idpf.org/2007/opf"}
+NAMESPACES = {"container": "urn:oasis:names:tc:opendocument:xmlns:container", "opf": "http://www.idpf.org/2007/opf", "dc": "http://purl.org/dc/elements/1.1/"}
 
 
 def html(path: Path) -> Iterator[Row]:
@@ -41,7 +41,7 @@ def html(path: Path) -> Iterator[Row]:
     text = _main_text(page)
     if not text:
         raise DataError(f"{path.name} has no text that could be told from menus and frames. Is it HTML, and does it need JavaScript to show its text?")
-    yield from sections(enumerate(text.split("\n"), 1))
+    yield from sections(enumerate(text.split("\n"), 1), _title_of(page))
 
 
 def _main_text(page: bytes) -> str:
@@ -54,6 +54,17 @@ def _main_text(page: bytes) -> str:
     config["DEFAULT"].update({"MIN_EXTRACTED_SIZE": "1", "MIN_OUTPUT_SIZE": "1"})  # short pages are pages too
     options: dict[str, Any] = {"output_format": "markdown", "include_comments": False, "include_tables": True, "favor_recall": True}
     return trafilatura.extract(page, config=config, **options) or trafilatura.html2txt(page) or ""
+
+
+def _title_of(page: bytes) -> str:
+    import trafilatura
+
+    tree = trafilatura.load_html(page)
+    return _plain("" if tree is None else tree.findtext(".//title"))
+
+
+def _plain(title: str | None) -> str:
+    return " ".join((title or "").split())
 
 
 def pdf(path: Path) -> Iterator[Row]:
@@ -69,7 +80,7 @@ def pdf(path: Path) -> Iterator[Row]:
         raise DataError(f"{path.name} cannot be read as PDF: {str(error).rstrip('.')}. {remedy}.") from error
     with document:
         pages = len(document)
-        rows = list(paragraphs(_lines_of_pages(document)))
+        rows = list(paragraphs(_lines_of_pages(document), _plain(document.get_metadata_value("Title"))))
     if not rows:
         raise DataError(f"{path.name} has {pages} pages and no text: it was scanned. Recognise its text first, with ocrmypdf for example.")
     yield from rows
@@ -104,7 +115,8 @@ def docx(path: Path) -> Iterator[Row]:
     import docx as python_docx
 
     with _unpackable(path) as file:
-        yield from sections(_lines_of_document(python_docx.Document(file)))
+        document = python_docx.Document(file)
+        yield from sections(_lines_of_document(document), _plain(document.core_properties.title))
 
 
 def _lines_of_document(document: Any) -> Iterator[tuple[int, str]]:
@@ -148,22 +160,28 @@ def _rows_of_sheet(sheet: Any) -> Iterator[Row]:
 def epub(path: Path) -> Iterator[Row]:
     """The chapters in reading order (EPUB 3.3, package document), one row a section; a row's number is chapter:line."""
     with _unpackable(path) as file, zipfile.ZipFile(file) as book:
-        for number, name in enumerate(_chapters(book), 1):
+        package, folder = _package(book)
+        title = _plain(package.findtext(".//dc:title", namespaces=NAMESPACES))
+        for number, name in enumerate(_chapters(package, folder), 1):
             whole = re.sub(rb"<(/?)body\b", rb"<\1article", book.read(name))  # all of a chapter is its main text
             lines = enumerate(_main_text(whole).split("\n"), 1)
-            yield from ((f"{number}:{line}", row) for line, row in sections(lines))
+            yield from ((f"{number}:{line}", row) for line, row in sections(lines, title))
 
 
-def _chapters(book: zipfile.ZipFile) -> Iterator[str]:
+def _package(book: zipfile.ZipFile) -> tuple[ElementTree.Element, str]:
+    """The package document, and the folder that its names are relative to."""
     root = ElementTree.fromstring(book.read("META-INF/container.xml"))  # noqa: S314 - expat of Python 3.11 limits entities
     package = root.find(".//container:rootfile", NAMESPACES)
     if package is None:
         raise KeyError("no package document")
     opf = package.attrib["full-path"]
-    parts = ElementTree.fromstring(book.read(opf))  # noqa: S314
-    files = {item.attrib["id"]: unquote(item.attrib["href"]) for item in parts.iterfind(".//opf:manifest/opf:item", NAMESPACES)}
-    for reference in parts.iterfind(".//opf:spine/opf:itemref", NAMESPACES):
-        yield posixpath.normpath(posixpath.join(posixpath.dirname(opf), files[reference.attrib["idref"]]))
+    return ElementTree.fromstring(book.read(opf)), posixpath.dirname(opf)  # noqa: S314
+
+
+def _chapters(package: ElementTree.Element, folder: str) -> Iterator[str]:
+    files = {item.attrib["id"]: unquote(item.attrib["href"]) for item in package.iterfind(".//opf:manifest/opf:item", NAMESPACES)}
+    for reference in package.iterfind(".//opf:spine/opf:itemref", NAMESPACES):
+        yield posixpath.normpath(posixpath.join(folder, files[reference.attrib["idref"]]))
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _is_full_disk(error: BaseException) -> bool:
     """safetensors and pyarrow have exceptions of their own and only tell it in words; numpy tells how much of an array it wrote."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
-    return any(words in str(error) for words in ("No space left on device", "Disk quota exceeded", "File too large")) or bool(
+    return any(words in str(error) for words in ("No space left on device", "disk is full", "Disk quota exceeded", "File too large")) or bool(
         isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error))
     )
 

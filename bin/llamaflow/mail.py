@@ -6,18 +6,24 @@ import email
 import mailbox
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from email.message import EmailMessage
 from email.policy import default
-from email.utils import parseaddr
+from email.utils import getaddresses, parseaddr
 from pathlib import Path
 from typing import Any
 
+from llamaflow.replies import own_words
 from llamaflow.textfiles import Unusable
 
 Row = tuple[int, dict[str, Any] | Unusable]
 QUOTED = re.compile(r"^>.*\n?", re.MULTILINE)
+NOT_OWN = "//head | //script | //style | //blockquote | //div[contains(@class, 'gmail_quote') or contains(@class, 'moz-cite-prefix')]"
+LINES = ("br", "p", "div", "li", "tr")
 SIGNATURE = "\n-- \n"  # RFC 3676, 4.3
 NO_TEXT = "mail without text"
+BROKEN = (LookupError, ValueError, TypeError, AttributeError)  # unknown encodings, headers that are none
+IDS = re.compile(r"<[^<>\s]+>")
 
 
 def eml(path: Path) -> Iterator[Row]:
@@ -38,23 +44,63 @@ def _parsed(file: Any) -> EmailMessage:
 
 
 def _row(message: EmailMessage) -> dict[str, Any] | Unusable:
-    """Subject and text, without what is quoted and without signature; the sender is whom the record is about."""
+    """Subject and text, without what is quoted and without signature; the sender is whom the record is about. Beside it, what threads are made of."""
     try:
         body = message.get_body(("plain", "html"))
-        text = str(body.get_content()) if body else ""
+        text = own = str(body.get_content()) if body else ""
         if body and body.get_content_subtype() == "html":
-            text = _visible(text)
+            text, own = _visible(text), _visible_lines(text)
         subject, sender, date = (str(message[name] or "") for name in ("Subject", "From", "Date"))
         made = message["Date"].datetime if date else None
-    except (LookupError, ValueError, TypeError, AttributeError) as error:  # unknown encodings, headers that are none
+    except BROKEN as error:
         return Unusable(NO_TEXT, str(error))
+    own = own_words(own.replace("\r\n", "\n"))
     text = QUOTED.sub("", text.replace("\r\n", "\n").partition(SIGNATURE)[0]).strip()
     if not text:
         return Unusable(NO_TEXT, subject)
-    return {"text": f"{subject}\n\n{text}".strip(), "subject_id": parseaddr(sender)[1].lower(), "created_at": made.isoformat() if made else None}
+    return {
+        "text": f"{subject}\n\n{text}".strip(),
+        "subject_id": parseaddr(sender)[1].lower(),
+        "created_at": made.isoformat() if made else None,
+        "subject": subject,
+        "body": own or Unusable("mail without words of its own", by_choice=True),
+        "from": sender,
+        "people": " ".join(sorted({address.lower() for _, address in getaddresses(_all(message, "From", "To", "Cc"))})),
+        "message_id": "".join(IDS.findall("".join(_all(message, "Message-ID")))[:1]),
+        "references": " ".join(dict.fromkeys(IDS.findall(" ".join(_all(message, "References", "In-Reply-To"))))),
+        "auto_submitted": "".join(_all(message, "Auto-Submitted")),
+    }
+
+
+def _all(message: EmailMessage, *names: str) -> list[str]:
+    """What headers say; nothing, of those that are broken."""
+    found = []
+    for name in names:
+        with suppress(*BROKEN):
+            found.append(str(message[name] or ""))
+    return found
 
 
 def _visible(page: str) -> str:
     from trafilatura import html2txt
 
     return str(html2txt(page) or "")
+
+
+def _visible_lines(page: str) -> str:
+    """The text of a page line by line, as it is shown, without its quotations."""
+    from trafilatura import load_html
+
+    tree = load_html(page)
+    if tree is None:
+        return ""
+    for part in tree.xpath(NOT_OWN):
+        if part.getparent() is not None:
+            part.drop_tree()
+    for part in tree.iter("*"):
+        part.text, part.tail = _on_one_line(part.text), ("\n" if part.tag in LINES else "") + _on_one_line(part.tail)
+    return "\n".join(line.strip() for line in str(tree.text_content()).split("\n"))
+
+
+def _on_one_line(text: str | None) -> str:
+    return re.sub(r"\s+", " ", text or "")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamaflow.records import Record, content_id
-from llamaflow.sources import Source
+from llamaflow.sources import Source, words_of
+from llamaflow.templates import columns_of, folded, parts_of
 from llamaflow.textfiles import Unusable
 
 Turn = dict[str, str]
@@ -54,20 +55,41 @@ def shape_of(columns: Iterable[str], record_type: str | None) -> Shape | None:
     return next((shape for shape in SHAPES if present.issuperset(shape.needs) and record_type in (None, shape.type)), None)
 
 
-def expected(record_type: str | None) -> str:
-    """The combinations of columns that are understood, for error messages."""
+def shape_for(columns: Iterable[str], source: Source) -> Shape | None:
+    """The shape that a source's templates make, if the columns that they name are all there, or else the first one that fits."""
+    if not source.templates:
+        return shape_of(columns, source.type)
+    needs = columns_of(*source.templates)
+    return Shape("text" if source.text else "chat", needs, lambda row: _from_templates(row, source)) if set(columns).issuperset(needs) else None
+
+
+def expected(source: Source) -> str:
+    """The columns that are understood, for error messages."""
+    if source.conversation:
+        author = "author, from or role" if source.assistant else "role (or name the assistant in the samplesheet's column assistant, beside an author)"
+        return f"{folded(source.conversation)}, {author}, and content, body or text"
+    if source.assistant:
+        return "mail, or a column conversation in the samplesheet that names the column by which messages belong together"
+    if source.templates:
+        return f"{' + '.join(columns_of(*source.templates))}, which its templates in the samplesheet name"
+    return "one of: " + _shapes(source.type)
+
+
+def _shapes(record_type: str | None) -> str:
     return "; ".join(" + ".join(shape.needs) for shape in SHAPES if record_type in (None, shape.type))
 
 
 def to_record(row: Mapping[str, Any], shape: Shape, source: Source, location: str) -> Record:
     """Turn a row into a record. Raises Unusable with the reason if that cannot be done."""
+    if source.labels:
+        row = {**row, "label": _word(row, words_of(source.labels))}
     fields = shape.read(row)
-    system = _plain(row, "system") if shape.type != "text" else None
+    system = optional_text(row, "system") if shape.type != "text" else None
     if system:
         field = "messages" if shape.type == "chat" else "prompt"
         turns = fields[field]
         fields[field] = turns if turns and turns[0]["role"] == "system" else [{"role": "system", "content": system}, *turns]
-    meta = {name: _plain(row, name) for name in ("language", "license", "subject_id", "created_at", "url")}
+    meta = {name: optional_text(row, name) for name in ("language", "license", "subject_id", "created_at", "url")}
     meta["language"], meta["license"] = meta["language"] or source.language, meta["license"] or source.license
     record = {
         "source": source.id,
@@ -83,21 +105,21 @@ def to_record(row: Mapping[str, Any], shape: Shape, source: Source, location: st
 def _judged(row: Mapping[str, Any], shape: Shape) -> Fields:
     """The class of a record and what people thought of its answer, which TRL's unpaired preferences write into the column label."""
     column = "label" if shape.needs == ("prompt", "completion") and "liked" not in row and str(row.get("label")).lower() in ("true", "false") else "liked"
-    given = _plain(row, column)
+    given = optional_text(row, column)
     if given and given.lower() not in OPINIONS:
         raise Unusable(f"column {column!r} is neither true nor false", repr(given))
     liked = OPINIONS[given.lower()] if given and shape.type == "chat" else None
-    return {"label": None if column == "label" else _plain(row, "label"), "liked": liked}
+    return {"label": None if column == "label" else optional_text(row, "label"), "liked": liked}
 
 
 def _split(row: Mapping[str, Any]) -> str | None:
-    name = _plain(row, "split")
+    name = optional_text(row, "split")
     if name and name.lower() not in SPLIT_NAMES:
         raise Unusable("unknown split", f"{name!r}; use train, validation or test")
     return SPLIT_NAMES[name.lower()] if name else None
 
 
-def _plain(row: Mapping[str, Any], column: str) -> str | None:
+def optional_text(row: Mapping[str, Any], column: str) -> str | None:
     """The text of an optional cell; None if it is empty."""
     value = row.get(column)
     if isinstance(value, dict | list):
@@ -122,6 +144,39 @@ def _sound(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise Unusable("broken Unicode", f"half of a surrogate pair at character {error.start}") from error
+    return text
+
+
+def _word(row: Mapping[str, Any], words: Mapping[str, str]) -> str | None:
+    """The word for the row's label; whole numbers are equal however they are written (1, 1.0)."""
+    code = optional_text(row, "label")
+    if code is None:
+        return None
+    word = words.get(folded(code)) or words.get(folded(code).removesuffix(".0"))
+    if word is None:
+        raise Unusable("unknown label", f"{code!r}; labels has {', '.join(words)}")
+    return word
+
+
+def _from_templates(row: Mapping[str, Any], source: Source) -> Fields:
+    if source.text:
+        return {"text": _filled(source.text, row)}
+    system = [{"role": "system", "content": _filled(source.system, row)}] if source.system else []
+    return {"messages": system + _exchange(_filled(source.prompt or "", row), _filled(source.completion or "", row))}
+
+
+def _filled(template: str, row: Mapping[str, Any]) -> str:
+    return "".join(plain + ("" if column is None else cell(row, column)) for plain, column in parts_of(template))
+
+
+def cell(row: Mapping[str, Any], column: str) -> str:
+    """The text of a cell that must not be empty; one that is not there may say why."""
+    value = row.get(column)
+    if isinstance(value, Unusable):
+        raise value
+    text = _text(row, column).strip()
+    if not text:
+        raise Unusable(f"column {column!r} has no value")
     return text
 
 
@@ -153,7 +208,7 @@ def _from_label(row: Mapping[str, Any]) -> Fields:
 
 
 def _from_alpaca(row: Mapping[str, Any]) -> Fields:
-    given = _plain(row, "input")
+    given = optional_text(row, "input")
     question = _text(row, "instruction") + (f"\n\n{given}" if given else "")
     return {"messages": _history(row.get("history")) + _exchange(question, _text(row, "output"))}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from llamaflow.errors import UsageError
 from llamaflow.groups import NAME, Group
 from llamaflow.sheets import read_sheet, refusal
+from llamaflow.templates import columns_of, folded, parts_of
 from llamaflow.validation import describe
 
 FORMATS = {
@@ -36,6 +38,7 @@ FORMATS = {
     ".mbox": "mbox",
     ".eml": "eml",
 }
+MAIL_FORMATS = ("mbox", "eml")
 SQLITE = (".sqlite", ".sqlite3")
 COMPRESSIONS = (".gz", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -78,6 +81,16 @@ class Source(Group):
         description="Share of the training text that is to come from this source, relative to the weights of the others; all sources have one, or none.",
     )
     max_records: int | None = Field(None, ge=1, description="Keep at most so many of its records: a sample, the same one in every run.")
+    prompt: str | None = Field(None, description="Template of the question, with columns in braces: {question}. Together with completion.")
+    completion: str | None = Field(None, description="Template of the answer: {answer}.")
+    system: str | None = Field(None, description="Template of the system message before prompt and completion.")
+    text: str | None = Field(None, description=r"Template of a text: {title}\n\n{body}, where \n is a new line.")
+    assistant: str | None = Field(
+        None,
+        description="Whose messages are the assistant's: addresses, domains or names, separated by commas. Threads of mail, or of a table with the column conversation, become conversations.",
+    )
+    conversation: str | None = Field(None, description="Of a table with one message a row: the column by which messages belong together.")
+    labels: str | None = Field(None, description="Words for the codes in the column label: 0=negative,1=positive.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -120,6 +133,55 @@ class Source(Group):
             raise ValueError("a path with a password would stand in reports; put the password into an environment variable, and its name into secret")
         return self
 
+    @field_validator("prompt", "completion", "system", "text")
+    @classmethod
+    def _is_a_template(cls, template: str | None) -> str | None:
+        parts_of(template or "")
+        return template
+
+    @field_validator("labels")
+    @classmethod
+    def _names_labels(cls, text: str | None) -> str | None:
+        words_of(text or "")
+        return text
+
+    @model_validator(mode="after")
+    def _has_templates_that_fit_together(self) -> Self:
+        if (self.prompt is None) != (self.completion is None) or (self.system and not self.prompt):
+            raise ValueError("prompt and completion need each other, and system needs them")
+        if self.prompt and self.text:
+            raise ValueError("prompt and completion make conversations, text makes texts: a source has one of them")
+        for made, column in (("chat", self.completion), ("text", self.text)):
+            if column and not columns_of(column):
+                raise ValueError(f"the template {column!r} names no column, so that all records would be the same")
+            if column and self.type not in (None, made):
+                raise ValueError(f"its templates make records of type {made}, not {self.type}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_messages_where_it_says_so(self) -> Self:
+        if not self.has_messages:
+            return self
+        if self.templates or self.type not in (None, "chat"):
+            raise ValueError("assistant and conversation make conversations of messages: no templates, and no other type, go with them")
+        known = self.format or format_of(self.path)
+        if not self.conversation and (self.query or known not in (None, *MAIL_FORMATS)):
+            raise ValueError("assistant is for mail (mbox, eml); a table needs conversation too, the column by which messages belong together")
+        return self
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether a row is one message of a conversation."""
+        return bool(self.assistant or self.conversation)
+
+    @property
+    def assistants(self) -> set[str]:
+        return {name.strip().lower().removeprefix("@") for name in (self.assistant or "").split(",")} - {""}
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.system, self.prompt, self.completion, self.text)))
+
     @property
     def is_server(self) -> bool:
         return urlsplit(self.path).scheme in ("postgresql", "mysql")
@@ -135,6 +197,18 @@ class Source(Group):
     @property
     def is_website(self) -> bool:
         return bool(PAGES_OF_WEBSITE.fullmatch(self.pages or ""))
+
+
+@lru_cache(maxsize=64)
+def words_of(labels: str) -> dict[str, str]:
+    """The word for each code, of a text such as 0=negative,1=positive; codes are folded as column names are. Raises ValueError for any other."""
+    pairs = [[part.strip() for part in pair.split("=", 1)] for pair in labels.split(",")] if labels else []
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ValueError("expected a word for each code, such as 0=negative,1=positive")
+    words = {folded(code): word for code, word in pairs}
+    if len(words) < len(pairs):
+        raise ValueError("a code is there twice")
+    return words
 
 
 def format_of(path: str) -> str | None:

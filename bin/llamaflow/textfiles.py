@@ -24,11 +24,14 @@ BOMS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codec
 
 
 class Unusable(Exception):  # noqa: N818  a result, not a failure: the row is dropped with this reason
-    """A row that cannot become a record: the reason is counted, the detail is shown, `given` is the row."""
+    """A row that cannot become a record: the reason is counted, the detail is shown, `given` is the row.
 
-    def __init__(self, reason: str, detail: str = "", given: object = "") -> None:
+    What the user's own choice leaves out is `by_choice`, and no fault of the source.
+    """
+
+    def __init__(self, reason: str, detail: str = "", given: object = "", *, by_choice: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.detail, self.given = reason, detail, given
+        self.reason, self.detail, self.given, self.by_choice = reason, detail, given, by_choice
 
 
 def compression_of(path: Path) -> Any:

@@ -44,6 +44,10 @@ def write_pdf(path: Path, pages: list[list[str]], extra: str = "") -> Path:
     return path
 
 
+def headings(path: Path, file_format: str) -> list[tuple[str, str]]:
+    return [(str(row["title"]), str(row["heading"])) for _, row in rows_of(path, file_format) if isinstance(row, dict)]
+
+
 def texts(path: Path, file_format: str) -> list[tuple[Any, str]]:
     return [(number, row["text"]) for number, row in rows_of(path, file_format) if isinstance(row, dict)]
 
@@ -56,6 +60,7 @@ def test_a_page_without_its_menus_under_its_headings(tmp_path: Path) -> None:
     assert second.startswith("# Leave\n\n## Selling days\n\nUp to ten of these days")
     assert "F-2" in second.rpartition("March.")[2], "the table"
     assert not any(word in first + second for word in ("Home", "Contact", "Cookies", "menu"))
+    assert headings(path, "html") == [("Leave", "section without heading"), ("Leave", "Selling days")]
 
 
 def test_a_page_in_an_older_encoding(tmp_path: Path) -> None:
@@ -70,6 +75,7 @@ def test_text_of_a_pdf_with_the_page_where_it_begins(tmp_path: Path) -> None:
     (first, one), (second, _) = texts(path, "pdf")
     assert (first, second) == (1, 3)
     assert one.startswith("Título: férias\nThirty days.\nLine 0 of the regulation")
+    assert headings(path, "pdf") == [("document without title", "section without heading")] * 2
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,9 @@ def test_a_word_document_under_its_headings(tmp_path: Path) -> None:
     table.rows[0].cells[0].text, table.rows[0].cells[1].text = "F-2", "Selling\ndays"
     document.save(str(tmp_path / "a.docx"))
     assert texts(tmp_path / "a.docx", "docx") == [(1, "# Leave\n\nThirty days."), (3, "# Leave\n\n## Selling days\n\nF-2 | Selling days")]
+    document.core_properties.title = "Handbook"
+    document.save(str(tmp_path / "a.docx"))
+    assert headings(tmp_path / "a.docx", "docx") == [("Handbook", "Leave"), ("Handbook", "Leave > Selling days")]
 
 
 def test_sheets_of_a_spreadsheet(tmp_path: Path) -> None:
@@ -117,7 +126,8 @@ def test_sheets_of_a_spreadsheet(tmp_path: Path) -> None:
 def test_chapters_of_an_e_book_in_their_order(tmp_path: Path) -> None:
     parts = {
         "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles><rootfile full-path="OEBPS/a.opf"/></rootfiles></container>',
-        "OEBPS/a.opf": '<package xmlns="http://www.idpf.org/2007/opf"><manifest><item id="2" href="b.xhtml"/><item id="1" href="text/a.xhtml"/></manifest>'
+        "OEBPS/a.opf": '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title> On\nleave</dc:title></metadata>'
+        '<manifest><item id="2" href="b.xhtml"/><item id="1" href="text/a.xhtml"/></manifest>'
         '<spine><itemref idref="1"/><itemref idref="2"/></spine></package>',
         "OEBPS/b.xhtml": "<html><body><h1>Two</h1><p>The second chapter is about how leave can be sold to the company.</p></body></html>",
         "OEBPS/text/a.xhtml": "<html><body><h1>One</h1><p>The first chapter is about how leave is granted by the company.</p></body></html>",
@@ -128,6 +138,7 @@ def test_chapters_of_an_e_book_in_their_order(tmp_path: Path) -> None:
     (first, one), (second, two) = texts(tmp_path / "a.epub", "epub")
     assert (first, one.partition(" is about")[0]) == ("1:1", "# One\n\nThe first chapter")
     assert (second, two.partition(" is about")[0]) == ("2:1", "# Two\n\nThe second chapter")
+    assert headings(tmp_path / "a.epub", "epub") == [("On leave", "One"), ("On leave", "Two")]
 
 
 @pytest.mark.parametrize("file_format", ["pdf", "docx", "xlsx", "epub"])

@@ -100,7 +100,8 @@ def test_tsv_keeps_quotes_that_belong_to_the_text(path: Path) -> None:
 
 
 def test_short_text_is_one_record(path: Path) -> None:
-    assert read(path, "txt", "\n\none\n\ntwo\nthree\n\n") == [(3, {"text": "one\n\ntwo\nthree\n"})]
+    ((number, row),) = read(path, "txt", "\n\none\n\ntwo\nthree\n\n")
+    assert (number, row["text"]) == (3, "one\n\ntwo\nthree\n")
 
 
 def test_long_text_is_cut_between_paragraphs(path: Path) -> None:
@@ -117,12 +118,12 @@ def test_long_text_without_paragraphs_is_cut_between_lines(path: Path) -> None:
 
 
 def test_markdown_sections_stand_under_their_headings(path: Path) -> None:
-    content = "intro\n# A\n\n## B\nb\n```sh\n# no heading\n```\n## C\n\nc\n# D\nd\n#hashtag\n"
-    assert read(path, "markdown", content) == [
-        (1, {"text": "intro"}),
-        (4, {"text": "# A\n\n## B\n\nb\n```sh\n# no heading\n```"}),
-        (9, {"text": "# A\n\n## C\n\nc"}),
-        (12, {"text": "# D\n\nd\n#hashtag"}),
+    content = "intro\n# A\n\n## B\nb\n```sh\n# no heading\n```\n## C ##\n\nc\n# D#\nd\n#hashtag\n"
+    assert [(number, row["text"], str(row["title"]), str(row["heading"])) for number, row in read(path, "markdown", content)] == [
+        (1, "intro", "document without title", "section without heading"),
+        (4, "# A\n\n## B\n\nb\n```sh\n# no heading\n```", "A", "B"),
+        (9, "# A\n\n## C ##\n\nc", "A", "C"),
+        (12, "# D#\n\nd\n#hashtag", "A", "D#"),
     ]
 
 
