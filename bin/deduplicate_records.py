@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Drop records that say the same as another one, or nearly the same, within and across sources.
 
-    deduplicate_records.py --records faq.parquet manual.parquet [--erase subjects.txt] < settings.json
+    deduplicate_records.py --records faq.parquet manual.parquet [--erase subjects.txt] [--previous data/] [--benchmarks gsm8k.jsonl ...] < settings.json
 
 The settings hold the group deduplication. Writes deduplicated.parquet, deduplicate_records.dropped.parquet and the receipt deduplicate_records.json.
 Of the records of a cluster one is kept: first of all one of the test or the validation split that the user gave, since what is tested must
-not stand in the training data too; then as keep_duplicate says. A cluster with a record of somebody to be erased is left out whole,
+not stand in the training data too; then as keep_duplicate says. What nearly equals a test record of an earlier run, and will be no test record
+itself, is left out, and so is what contains a question of a benchmark. A cluster with a record of somebody to be erased is left out whole,
 and nothing of its text is written. Memory grows by about 100 bytes a record.
 """
 
@@ -25,18 +26,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from llamaflow.benchmarks import Benchmarks
 from llamaflow.data_params import Deduplication
 from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import sha256
-from llamaflow.records import DroppedWriter, ParquetWriter, Record, read_batches, texts_of, values
-from llamaflow.similar import Array, Similarities, compared
+from llamaflow.identities import group_of, number_of, subject_of
+from llamaflow.previous import Previous, files_of, read_previous
+from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, texts_of, values
+from llamaflow.similar import Array, Similarities
 from llamaflow.steps import read_settings, receipt
 from llamaflow.subjects import read_subjects
+from llamaflow.words import compared
 
 STEP = "deduplicate_records"
-KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request")  # by the number that a record gets
-EXACT, NEAR, ERASED = 1, 2, 3
-RANKS = {"test": 0, "validation": 1}  # the lowest rank is kept; all other records have 2
+KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request", "near-duplicate of an earlier test record")  # by number
+EXACT, NEAR, ERASED, EARLIER = 1, 2, 3, 4
+STAYS, TESTED, VALIDATING, OTHER = range(4)  # ranks: test record of the earlier run, will be test, given as validation; the lowest is kept
+TEST = SPLITS.index("test")
 TEXTS = ("text", "messages", "prompt", "chosen", "rejected")
 CLUSTER_SIZES = (2, 3, 5, 10, 100)  # from ... on, for the receipt
 
@@ -45,61 +51,101 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records of clean_records, one file a source")
     parser.add_argument("--erase", type=Path, help="a subject_id a line")
+    parser.add_argument("--previous", type=Path, help="train, validation and test.parquet of an earlier run")
+    parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="files with questions of which nothing is to be trained on")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
 
-def run(records: Sequence[Path], rules: Deduplication, erase: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
+def run(
+    records: Sequence[Path],
+    rules: Deduplication,
+    erase: Path | None,
+    previous: Path | None,
+    benchmarks: Sequence[Path],
+    outdir: Path,
+    settings: Mapping[str, Any],
+) -> None:
     deduplicated, rejected = outdir / "deduplicated.parquet", outdir / f"{STEP}.dropped.parquet"
-    counts: Counter[str] = Counter()
     with receipt(STEP, settings, outdir) as written:
-        written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(records, 1)}  # the names may all be the same
+        reference = files_of(previous)[TEST:] if previous else []
+        inputs = [*records, *reference, *benchmarks]
+        written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(inputs, 1)}  # the names may all be the same
         subjects = read_subjects(erase)
-        index = read_index(records, rules, subjects)
-        clusters = clusters_of(records, index, rules.near_duplicate_threshold, outdir)
+        index = read_index(records, reference, rules, subjects, read_previous(previous, 0) if previous else None)
+        clusters = clusters_of([*records, *reference], index, rules.near_duplicate_threshold, outdir)
         verdicts = judge(index, clusters)
         _refuse_nothing(verdicts)
+        known = Benchmarks(benchmarks)
         with ParquetWriter(deduplicated) as kept, DroppedWriter(rejected, STEP) as dropped:
-            for position, batch in _batches(records):
-                mask = verdicts[position : position + batch.num_rows]
-                chosen = batch.filter(pa.array(mask == KEPT))
-                kept.write_batch(chosen)
-                counts.update(values(chosen, "source"))
-                for verdict, record in zip(mask[mask != KEPT], batch.filter(pa.array(mask != KEPT)).to_pylist(), strict=True):
-                    dropped.drop(record["source"], record["meta"]["location"], REASONS[verdict], "" if verdict == ERASED else record)
+            _write(records, index, verdicts, known, kept, dropped)
+            if not kept.count and len(verdicts):
+                raise DataError("no record is left: all that are not duplicates contain questions of --decontaminate_against.")
         written.add_output(deduplicated)
         written.add_output(rejected)
+        counts = Counter(source for batch in read_batches(deduplicated, ("source",)) for source in values(batch, "source"))
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
-        written.counts = {"records": kept.count, "dropped": dropped.reasons, "sources": by_source, "clusters": _sizes(clusters)}
+        written.counts = {"records": kept.count, "dropped": dropped.reasons, "sources": by_source, "clusters": _sizes(clusters[index.is_record])}
         if erase:
             written.counts["subjects"] = {"asked": len(subjects), "found": index.subjects_found}
+        if benchmarks:
+            written.counts["benchmarks"] = known.counts
+
+
+def _write(records: Sequence[Path], index: Index, verdicts: Array, known: Benchmarks, kept: ParquetWriter, dropped: DroppedWriter) -> None:
+    """Write what is kept, and the rest with the reason; what contains a question of a benchmark is found out here, a batch at a time."""
+    for position, batch in _batches(records):
+        here = slice(position, position + batch.num_rows)
+        reasons = np.array(REASONS, dtype=object)[verdicts[here]]
+        is_kept = verdicts[here] == KEPT
+        reasons[is_kept] = known.reasons(map(compared, batch.filter(pa.array(is_kept)).to_pylist()), index.ranks[here][is_kept] <= TESTED)
+        kept.write_batch(batch.filter(pa.array(reasons == "")))
+        for reason, record in zip(reasons[reasons != ""], batch.filter(pa.array(reasons != "")).to_pylist(), strict=True):
+            dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason == REASONS[ERASED] else record)
 
 
 @dataclass(frozen=True)
 class Index:
-    """What is decided by of all rows, counted through all files in order."""
+    """What is decided by of all rows, counted through all files in order, those of the reference last."""
 
     contents: Array  # int64: equal numbers for equal ids
-    ranks: Array  # int8: see RANKS
+    ranks: Array  # int8: STAYS to OTHER
     merits: Array  # float64: the highest one is kept
     erased: Array  # bool: of somebody who is to be erased
+    is_record: Array  # bool: not of the reference
     subjects_found: int
 
 
-def read_index(records: Sequence[Path], rules: Deduplication, subjects: frozenset[str]) -> Index:
+def read_index(records: Sequence[Path], reference: Sequence[Path], rules: Deduplication, subjects: frozenset[str], previous: Previous | None = None) -> Index:
     identities, ranks, merits, erased, found = bytearray(), array("b"), array("d"), bytearray(), set[str]()
-    columns = ("id", "split", "meta", *(TEXTS if rules.keep_duplicate == "longest" else ()))
-    for _, batch in _batches(records, columns):
-        for record in batch.to_pylist():
+    columns = ("id", "split", "meta", *(("type", "messages", "prompt") if previous else ()), *(TEXTS if rules.keep_duplicate == "longest" else ()))
+    for _, batch in _batches([*records, *reference], tuple(dict.fromkeys(columns))):
+        rows = batch.to_pylist()
+        ranks.extend(_ranks(rows, previous))
+        for record in rows:
             identities += bytes.fromhex(record["id"])
-            ranks.append(RANKS.get(record["split"], 2))
             merits.append(merit(record, rules.keep_duplicate))
             subject = record["meta"]["subject_id"]
             erased.append(subject in subjects)
             found.update({subject} & subjects)
     keys = np.frombuffer(identities, dtype=np.dtype((np.void, 16)))
     contents = np.unique(keys, return_inverse=True)[1] if len(keys) else np.zeros(0, dtype=np.int64)
-    return Index(contents, np.array(ranks), np.array(merits), np.frombuffer(erased, dtype=bool), len(found))
+    is_record = np.arange(len(keys)) < len(keys) - sum(map(count_rows, reference))
+    return Index(contents, np.array(ranks), np.array(merits), np.frombuffer(erased, dtype=bool), is_record, len(found))
+
+
+def _ranks(rows: Sequence[Record], previous: Previous | None) -> list[int]:
+    """Which record of a cluster is kept first; those without a split of their own go to the test too if the earlier run has it so (llamaflow.splits)."""
+    ranks = [{"test": TESTED, "validation": VALIDATING}.get(row["split"], OTHER) for row in rows]
+    if previous is None:
+        return ranks
+    keys = (np.array(numbers, dtype=np.uint64) for numbers in zip(*((number_of(row), group_of(row, 0), subject_of(row, 0)) for row in rows), strict=True))
+    ids, prompts, people = keys
+    same, places = previous.same(ids), previous.place(ids, prompts, people)
+    return [
+        STAYS if was == TEST else TESTED if place == TEST and row["split"] is None else rank
+        for was, place, rank, row in zip(same, places, ranks, rows, strict=True)
+    ]
 
 
 def merit(record: Record, keep: str) -> float:
@@ -135,21 +181,25 @@ def clusters_of(records: Sequence[Path], index: Index, threshold: float, directo
 
 
 def judge(index: Index, clusters: Array) -> Array:
-    """int8 [rows]: KEPT, or why not."""
-    order = np.lexsort((np.arange(len(clusters)), -index.merits, index.ranks, clusters))
+    """int8 [rows]: KEPT, or why not. Rows of the reference come last in a cluster, so that they are kept only where no record could be."""
+    order = np.lexsort((np.arange(len(clusters)), -index.merits, index.ranks, ~index.is_record, clusters))
     verdicts = np.full(len(clusters), NEAR, dtype=np.int8)
     best_of_content = order[np.unique(index.contents[order], return_index=True)[1]]
     is_repeated = np.ones(len(clusters), dtype=bool)
     is_repeated[best_of_content] = False
     verdicts[is_repeated] = EXACT
-    verdicts[order[np.unique(clusters[order], return_index=True)[1]]] = KEPT
+    best = order[np.unique(clusters[order], return_index=True)[1]]
+    verdicts[best] = np.where(np.isin(clusters[best], clusters[~index.is_record]) & (index.ranks[best] > TESTED), EARLIER, KEPT)
+    verdicts[~is_repeated & (index.ranks == STAYS) & index.is_record] = KEPT  # also where a new record is near to several of them
     verdicts[np.isin(clusters, clusters[index.erased])] = ERASED
-    return verdicts
+    return verdicts[index.is_record]
 
 
 def _refuse_nothing(verdicts: Array) -> None:
     if len(verdicts) and not (verdicts == KEPT).any():
-        raise DataError("no record is left: all belong to people in --erase_subjects, or nearly equal what they said.")
+        raise DataError(
+            "no record is left: all belong to people in --erase_subjects, or nearly equal what they said or what --previous_dataset was tested with."
+        )
 
 
 def _sizes(clusters: Array) -> dict[str, int]:
@@ -173,7 +223,7 @@ def _batches(records: Sequence[Path], columns: Sequence[str] | None = None) -> I
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    run(args.records, Deduplication.model_validate(settings.get("deduplication", {})), args.erase, args.outdir, settings)
+    run(args.records, Deduplication.model_validate(settings.get("deduplication", {})), args.erase, args.previous, args.benchmarks, args.outdir, settings)
 
 
 if __name__ == "__main__":

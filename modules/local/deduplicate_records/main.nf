@@ -7,6 +7,8 @@ process DEDUPLICATE_RECORDS {
     input:
     path records, stageAs: 'records/?/*'
     path erase, stageAs: 'erase/*'
+    path previous, stageAs: 'previous/*'
+    path benchmarks, stageAs: 'benchmarks/?/*'
     stdin
 
     output:
@@ -20,7 +22,7 @@ process DEDUPLICATE_RECORDS {
     script:
     def args = task.ext.args ?: ''
     """
-    deduplicate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${args}
+    deduplicate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${benchmarks ? '--benchmarks benchmarks/*/*' : ''} ${args}
     """
 
     stub:
