@@ -12,7 +12,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from llamaflow.records import SPLITS, fold, read_batches
 from llamaflow.words import TURN, WORD, compared
 
 RUN, SHARE, COMMON = 8, 0.5, 10
+AT_ONCE = 2048  # questions
 QUESTION_WORDS = 200  # of a longer question its beginning, so that long texts do not take the memory
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, see splits.MIX
 Array = np.ndarray[Any, Any]
@@ -47,15 +48,14 @@ class Questions:
     def __init__(self, texts: Iterable[str]) -> None:
         hashes, numbers, starts, seen = array("Q"), array("i"), array("i"), dict[int, int]()
         self.count = 0
-        for number, text in enumerate(texts):
-            words = WORD.findall(fold(text))[:QUESTION_WORDS]
-            self.count += bool(words)
-            if words and seen.setdefault(_whole(words), number) == number:
-                runs = _runs(_hashes(words))
-                hashes.frombytes(runs.tobytes())
-                numbers.extend([number] * len(runs))
-                starts.extend(range(len(runs)))
-        self._index(*(np.frombuffer(numbers_of, dtype=kind) for numbers_of, kind in ((hashes, np.uint64), (numbers, np.int32), (starts, np.int32))))
+        for batch in _batches(enumerate(texts)):
+            words = {number: WORD.findall(fold(text))[:QUESTION_WORDS] for number, text in batch}
+            new = [number for number, question in words.items() if question and seen.setdefault(_whole(question), number) == number]
+            self.count += sum(map(bool, words.values()))
+            runs, owners, places = _runs([words[number] for number in new])
+            for column, found in ((hashes, runs), (numbers, np.array(new, dtype=np.int32)[owners]), (starts, places)):
+                column.frombytes(found.tobytes())
+        self._index(*(np.frombuffer(column, dtype=kind) for column, kind in ((hashes, np.uint64), (numbers, np.int32), (starts, np.int32))))
         with_runs = set(self._known.tolist())
         self._wholes = {whole: number for whole, number in seen.items() if number not in with_runs}
 
@@ -72,11 +72,8 @@ class Questions:
         found = np.full(len(texts), NONE, dtype=np.int64)
         for place, (text, words_of_lines) in enumerate(zip(texts, lines, strict=True)):
             found[place] = self._find_whole(text, words_of_lines)
-        words = [list(chain.from_iterable(words_of_lines)) for words_of_lines in lines]
-        owners = np.repeat(np.arange(len(texts)), list(map(len, words)))
-        hashes = _runs(_hashes(list(chain.from_iterable(words))))
-        within = owners[: len(hashes)] == owners[len(owners) - len(hashes) :]
-        places, numbers = self._matches(owners[: len(hashes)][within], hashes[within])
+        runs, owners, _ = _runs([list(chain.from_iterable(words_of_lines)) for words_of_lines in lines])
+        places, numbers = self._matches(owners, runs)
         found[places] = numbers
         return found
 
@@ -88,6 +85,8 @@ class Questions:
 
     def _matches(self, owners: Array, hashes: Array) -> tuple[Array, Array]:
         """Owners, and the numbers of questions of which they have more than SHARE of the words."""
+        order = np.argsort(hashes)  # neighbours are looked up faster
+        owners, hashes = owners[order], hashes[order]
         first = np.searchsorted(self._runs, hashes)
         hit = first < np.searchsorted(self._runs, hashes, side="right")
         first, owners = first[hit], owners[hit]
@@ -99,18 +98,20 @@ class Questions:
         return pairs[enough] // width, pairs[enough] % width
 
 
-def _hashes(words: Sequence[str]) -> Array:
-    """uint64 [words]. Python's hash differs from process to process, but nothing of it leaves this one."""
-    return np.fromiter(map(hash, words), dtype=np.int64, count=len(words)).view(np.uint64)
+def _runs(texts: Sequence[Sequence[str]]) -> tuple[Array, Array, Array]:
+    """Of each run of RUN words within a text: its hash (uint64), the place of the text and that of the run's first word (int32).
 
-
-def _runs(words: Array) -> Array:
-    """uint64 [words - RUN + 1]: a hash of each run of RUN words."""
+    Python's hash of a word differs from process to process, but nothing of it leaves this one.
+    """
+    sizes = np.array(list(map(len, texts)), dtype=np.int64)
+    words = np.fromiter(map(hash, chain.from_iterable(texts)), dtype=np.int64, count=sizes.sum()).view(np.uint64)
+    owners, firsts = np.repeat(np.arange(len(texts), dtype=np.int32), sizes), np.repeat(np.cumsum(sizes) - sizes, sizes)
     count = max(0, len(words) - RUN + 1)
-    total = np.zeros(count, dtype=np.uint64)
+    within = np.flatnonzero(owners[:count] == owners[len(words) - count :])
+    hashes = np.zeros(len(within), dtype=np.uint64)
     for place in range(RUN):
-        total = total * FACTOR + words[place : place + count]
-    return total
+        hashes = hashes * FACTOR + words[within + place]
+    return hashes, owners[within], (within - firsts[within]).astype(np.int32)
 
 
 def _whole(words: Sequence[str]) -> int:
@@ -141,3 +142,9 @@ def leakage(dataset: Path) -> dict[str, dict[str, int]]:
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     for batch in read_batches(file, TEXTS):
         yield from batch.to_pylist()
+
+
+def _batches(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    rest = iter(texts)
+    while batch := list(islice(rest, AT_ONCE)):
+        yield batch
