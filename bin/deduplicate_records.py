@@ -98,10 +98,15 @@ def _write(records: Sequence[Path], index: Index, verdicts: Array, known: Benchm
         here = slice(position, position + batch.num_rows)
         reasons = np.array(REASONS, dtype=object)[verdicts[here]]
         is_kept = verdicts[here] == KEPT
-        reasons[is_kept] = known.reasons(map(compared, batch.filter(pa.array(is_kept)).to_pylist()), index.ranks[here][is_kept] <= TESTED)
+        reasons[is_kept] = known.reasons(_compared(batch.filter(pa.array(is_kept))), index.ranks[here][is_kept] <= TESTED)
         kept.write_batch(batch.filter(pa.array(reasons == "")))
         for reason, record in zip(reasons[reasons != ""], batch.filter(pa.array(reasons != "")).to_pylist(), strict=True):
             dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason == REASONS[ERASED] else record)
+
+
+def _compared(batch: pa.RecordBatch) -> Iterator[str]:
+    """Not read unless somebody asks."""
+    yield from map(compared, batch.to_pylist())
 
 
 @dataclass(frozen=True)
@@ -139,8 +144,9 @@ def _ranks(rows: Sequence[Record], previous: Previous | None) -> list[int]:
     ranks = [{"test": TESTED, "validation": VALIDATING}.get(row["split"], OTHER) for row in rows]
     if previous is None:
         return ranks
-    keys = (np.array(numbers, dtype=np.uint64) for numbers in zip(*((number_of(row), group_of(row, 0), subject_of(row, 0)) for row in rows), strict=True))
-    ids, prompts, people = keys
+    ids, prompts, people = (
+        np.array(numbers, dtype=np.uint64) for numbers in zip(*((number_of(row), group_of(row, 0), subject_of(row, 0)) for row in rows), strict=True)
+    )
     same, places = previous.same(ids), previous.place(ids, prompts, people)
     return [
         STAYS if was == TEST else TESTED if place == TEST and row["split"] is None else rank

@@ -32,7 +32,7 @@ class Benchmarks:
     def reasons(self, texts: Iterable[str], is_test: Iterable[bool]) -> list[str]:
         """Why each record is left out, or nothing. Those that will be test records are what one tests with: they are counted only."""
         if not self._names:
-            return ["" for _ in texts]
+            return ["" for _ in is_test]
         result = []
         for number, stays in zip(self._questions.find(list(texts)), is_test, strict=True):
             name = None if number == NONE else self._names[self._file_of[number]]

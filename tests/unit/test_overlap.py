@@ -70,7 +70,7 @@ def test_questions_whose_every_run_is_shared_are_found_as_a_whole() -> None:
 
 def test_equal_questions_count_once() -> None:
     known = Questions(["", *[" ".join(WORDS[:20])] * 30, "else"])
-    assert (known.count, known.find([" ".join(WORDS[:25])]).tolist()) == (31, [1])
+    assert known.find([" ".join(WORDS[:25])]).tolist() == [1]
     assert Questions([]).find(["a text"]).tolist() == [NONE]
     assert Questions(["a"]).find([]).tolist() == []
 
