@@ -25,6 +25,8 @@ workflow {
             INITIALISE.out.models,
             INITIALISE.out.trials,
             INITIALISE.out.erase,
+            INITIALISE.out.previous,
+            INITIALISE.out.benchmarks,
         )
 
         // tell the user how it ended and where the results are

@@ -27,10 +27,11 @@ from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
 from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.faults import refuse_too_many
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
-from llamaflow.records import DroppedWriter, ShardsWriter, refuse_too_many
+from llamaflow.records import DroppedWriter, ShardsWriter
 from llamaflow.rows import Shape, expected, shape_for, to_record
 from llamaflow.sources import FORMATS, Source, format_of
 from llamaflow.steps import read_settings, receipt

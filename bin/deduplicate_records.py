@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Drop records that say the same as another one, or nearly the same, within and across sources.
 
-    deduplicate_records.py --records faq.parquet manual.parquet [--receipts */clean_records.json] [--erase subjects.txt] < settings.json
+    deduplicate_records.py --records faq.parquet manual.parquet [--receipts */clean_records.json]
+        [--erase subjects.txt] [--previous data/] [--benchmarks gsm8k.jsonl ...] < settings.json
 
-The settings hold the groups deduplication and collection. Writes deduplicated.parquet, deduplicate_records.dropped.parquet and the receipt deduplicate_records.json.
+The settings hold the groups deduplication and collection. Writes deduplicated.parquet, deduplicate_records.dropped.parquet and the receipt
+deduplicate_records.json. All records are together for the first time: a source of which cleaning dropped too many is refused here.
 Of the records of a cluster one is kept: first of all one of the test or the validation split that the user gave, since what is tested must
-not stand in the training data too; then as keep_duplicate says. A cluster with a record of somebody to be erased is left out whole,
-and nothing of its text is written. Here all records are together for the first time, so a source that lost too many is refused here. Memory grows by about 100 bytes a record.
+not stand in the training data too; then as keep_duplicate says. What nearly equals a test record of an earlier run, and will be no test record
+itself, is left out, and so is what contains a question of a benchmark. A cluster with a record of somebody to be erased is left out whole,
+and nothing of its text is written. Memory grows by about 100 bytes a record.
 """
 
 from __future__ import annotations
@@ -25,18 +28,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from llamaflow.benchmarks import Benchmarks
 from llamaflow.data_params import Collection, Deduplication
 from llamaflow.errors import DataError, exits_cleanly
+from llamaflow.faults import refuse_what_cleaning_left
 from llamaflow.files import read_json, sha256
-from llamaflow.records import EXAMPLES, DroppedWriter, Faults, ParquetWriter, Record, read_batches, refuse_too_many, texts_of, values
-from llamaflow.similar import Array, Similarities, compared
+from llamaflow.identities import group_of, number_of, subject_of
+from llamaflow.previous import Previous, files_of, read_previous
+from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, texts_of, values
+from llamaflow.similar import Array, Similarities
 from llamaflow.steps import read_settings, receipt
 from llamaflow.subjects import read_subjects
+from llamaflow.words import compared
 
 STEP = "deduplicate_records"
-KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request")  # by the number that a record gets
-EXACT, NEAR, ERASED = 1, 2, 3
-RANKS = {"test": 0, "validation": 1}  # the lowest rank is kept; all other records have 2
+KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request", "near-duplicate of an earlier test record")  # by number
+EXACT, NEAR, ERASED, EARLIER = 1, 2, 3, 4
+STAYS, TESTED, VALIDATING, OTHER = range(4)  # ranks: test record of the earlier run, will be test, given as validation; the lowest is kept
+TEST = SPLITS.index("test")
 TEXTS = ("text", "messages", "prompt", "chosen", "rejected")
 CLUSTER_SIZES = (2, 3, 5, 10, 100)  # from ... on, for the receipt
 
@@ -46,90 +55,111 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records of clean_records, in the order of the sources")
     parser.add_argument("--receipts", type=Path, nargs="*", default=[], help="receipts of clean_records")
     parser.add_argument("--erase", type=Path, help="a subject_id a line")
+    parser.add_argument("--previous", type=Path, help="train, validation and test.parquet of an earlier run")
+    parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="files with questions of which nothing is to be trained on")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
 
-def run(
-    records: Sequence[Path],
-    receipts: Sequence[Path],
-    rules: Deduplication,
-    collection: Collection,
-    erase: Path | None,
-    outdir: Path,
-    settings: Mapping[str, Any],
-) -> None:
+@dataclass(frozen=True)
+class Inputs:
+    """The files."""
+
+    records: Sequence[Path]  # of clean_records, in the order of the sources
+    receipts: Sequence[Path] = ()  # of clean_records
+    erase: Path | None = None
+    previous: Path | None = None
+    benchmarks: Sequence[Path] = ()
+
+
+def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Path, settings: Mapping[str, Any]) -> None:
     deduplicated, rejected = outdir / "deduplicated.parquet", outdir / f"{STEP}.dropped.parquet"
-    counts: Counter[str] = Counter()
     with receipt(STEP, settings, outdir) as written:
-        written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(records, 1)}  # the names may all be the same
-        refuse_what_cleaning_left([read_json(path)["counts"] for path in receipts], collection.max_dropped_fraction)
-        subjects = read_subjects(erase)
-        index = read_index(records, rules, subjects)
-        clusters = clusters_of(records, index, rules.near_duplicate_threshold, outdir)
+        reference = files_of(given.previous)[TEST:] if given.previous else []
+        inputs = [*given.records, *reference, *given.benchmarks]
+        written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(inputs, 1)}  # the names may all be the same
+        refuse_what_cleaning_left([read_json(path)["counts"] for path in given.receipts], collection.max_dropped_fraction)
+        subjects = read_subjects(given.erase)
+        index = read_index(given.records, reference, rules, subjects, read_previous(given.previous, 0) if given.previous else None)
+        clusters = clusters_of([*given.records, *reference], index, rules.near_duplicate_threshold, outdir)
         verdicts = judge(index, clusters)
         _refuse_nothing(verdicts)
+        known = Benchmarks(given.benchmarks)
         with ParquetWriter(deduplicated) as kept, DroppedWriter(rejected, STEP) as dropped:
-            for position, batch in _batches(records):
-                mask = verdicts[position : position + batch.num_rows]
-                chosen = batch.filter(pa.array(mask == KEPT))
-                kept.write_batch(chosen)
-                counts.update(values(chosen, "source"))
-                for verdict, record in zip(mask[mask != KEPT], batch.filter(pa.array(mask != KEPT)).to_pylist(), strict=True):
-                    dropped.drop(record["source"], record["meta"]["location"], REASONS[verdict], "" if verdict == ERASED else record)
+            _write(given.records, index, verdicts, known, kept, dropped)
+            if not kept.count and len(verdicts):
+                raise DataError("no record is left: all that are not duplicates contain questions of --decontaminate_against.")
         written.add_output(deduplicated)
         written.add_output(rejected)
+        counts = Counter(source for batch in read_batches(deduplicated, ("source",)) for source in values(batch, "source"))
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
-        written.counts = {"records": kept.count, "dropped": dropped.reasons, "sources": by_source, "clusters": _sizes(clusters)}
-        if erase:
+        written.counts = {"records": kept.count, "dropped": dropped.reasons, "sources": by_source, "clusters": _sizes(clusters[index.is_record])}
+        if given.erase:
             written.counts["subjects"] = {"asked": len(subjects), "found": index.subjects_found}
+        if given.benchmarks:
+            written.counts["benchmarks"] = known.counts
 
 
-def refuse_what_cleaning_left(cleaned: Sequence[dict[str, Any]], fraction: float) -> None:
-    """Raise DataError if no record is left at all, or a source lost too many of its own; a source may have been cleaned in several parts."""
-    sources: dict[str, dict[str, Any]] = {}
-    faults: dict[str, Faults] = {}
-    for counts in cleaned:
-        for source, part in counts["sources"].items():
-            whole = sources.setdefault(source, {"kept": 0, "dropped": Counter()})
-            whole["kept"] += part["kept"]
-            whole["dropped"].update(part["dropped"])
-        for source, found in counts["faults"].items():
-            known = faults.get(source, {"reasons": {}, "first": []})
-            reasons = Counter(known["reasons"]) + Counter(found["reasons"])
-            faults[source] = {"reasons": dict(reasons), "first": sorted(known["first"] + found["first"])[:EXAMPLES]}
-    refuse_too_many(faults, sources, fraction)
-    if sources and not any(whole["kept"] for whole in sources.values()):
-        reasons = sum((whole["dropped"] for whole in sources.values()), Counter[str]())
-        listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-        raise DataError(f"all records were dropped: {listed}. See the cleaning parameters in docs/parameters.md.")
+def _write(records: Sequence[Path], index: Index, verdicts: Array, known: Benchmarks, kept: ParquetWriter, dropped: DroppedWriter) -> None:
+    """Write what is kept, and the rest with the reason; what contains a question of a benchmark is found out here, a batch at a time."""
+    for position, batch in _batches(records):
+        here = slice(position, position + batch.num_rows)
+        reasons = np.array(REASONS, dtype=object)[verdicts[here]]
+        is_kept = verdicts[here] == KEPT
+        reasons[is_kept] = known.reasons(_compared(batch.filter(pa.array(is_kept))), index.ranks[here][is_kept] <= TESTED)
+        kept.write_batch(batch.filter(pa.array(reasons == "")))
+        for reason, record in zip(reasons[reasons != ""], batch.filter(pa.array(reasons != "")).to_pylist(), strict=True):
+            dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason == REASONS[ERASED] else record)
+
+
+def _compared(batch: pa.RecordBatch) -> Iterator[str]:
+    """Not read unless somebody asks."""
+    yield from map(compared, batch.to_pylist())
 
 
 @dataclass(frozen=True)
 class Index:
-    """What is decided by of all rows, counted through all files in order."""
+    """What is decided by of all rows, counted through all files in order, those of the reference last."""
 
     contents: Array  # int64: equal numbers for equal ids
-    ranks: Array  # int8: see RANKS
+    ranks: Array  # int8: STAYS to OTHER
     merits: Array  # float64: the highest one is kept
     erased: Array  # bool: of somebody who is to be erased
+    is_record: Array  # bool: not of the reference
     subjects_found: int
 
 
-def read_index(records: Sequence[Path], rules: Deduplication, subjects: frozenset[str]) -> Index:
+def read_index(records: Sequence[Path], reference: Sequence[Path], rules: Deduplication, subjects: frozenset[str], previous: Previous | None = None) -> Index:
     identities, ranks, merits, erased, found = bytearray(), array("b"), array("d"), bytearray(), set[str]()
-    columns = ("id", "split", "meta", *(TEXTS if rules.keep_duplicate == "longest" else ()))
-    for _, batch in _batches(records, columns):
-        for record in batch.to_pylist():
+    columns = ("id", "split", "meta", *(("type", "messages", "prompt") if previous else ()), *(TEXTS if rules.keep_duplicate == "longest" else ()))
+    for _, batch in _batches([*records, *reference], tuple(dict.fromkeys(columns))):
+        rows = batch.to_pylist()
+        ranks.extend(_ranks(rows, previous))
+        for record in rows:
             identities += bytes.fromhex(record["id"])
-            ranks.append(RANKS.get(record["split"], 2))
             merits.append(merit(record, rules.keep_duplicate))
             subject = record["meta"]["subject_id"]
             erased.append(subject in subjects)
             found.update({subject} & subjects)
     keys = np.frombuffer(identities, dtype=np.dtype((np.void, 16)))
     contents = np.unique(keys, return_inverse=True)[1] if len(keys) else np.zeros(0, dtype=np.int64)
-    return Index(contents, np.array(ranks), np.array(merits), np.frombuffer(erased, dtype=bool), len(found))
+    is_record = np.arange(len(keys)) < len(keys) - sum(map(count_rows, reference))
+    return Index(contents, np.array(ranks), np.array(merits), np.frombuffer(erased, dtype=bool), is_record, len(found))
+
+
+def _ranks(rows: Sequence[Record], previous: Previous | None) -> list[int]:
+    """Which record of a cluster is kept first; those without a split of their own go to the test too if the earlier run has it so (llamaflow.splits)."""
+    ranks = [{"test": TESTED, "validation": VALIDATING}.get(row["split"], OTHER) for row in rows]
+    if previous is None:
+        return ranks
+    ids, prompts, people = (
+        np.array(numbers, dtype=np.uint64) for numbers in zip(*((number_of(row), group_of(row, 0), subject_of(row, 0)) for row in rows), strict=True)
+    )
+    same, places = previous.same(ids), previous.place(ids, prompts, people)
+    return [
+        STAYS if was == TEST else TESTED if place == TEST and row["split"] is None else rank
+        for was, place, rank, row in zip(same, places, ranks, rows, strict=True)
+    ]
 
 
 def merit(record: Record, keep: str) -> float:
@@ -165,21 +195,25 @@ def clusters_of(records: Sequence[Path], index: Index, threshold: float, directo
 
 
 def judge(index: Index, clusters: Array) -> Array:
-    """int8 [rows]: KEPT, or why not."""
-    order = np.lexsort((np.arange(len(clusters)), -index.merits, index.ranks, clusters))
+    """int8 [rows]: KEPT, or why not. Rows of the reference come last in a cluster, so that they are kept only where no record could be."""
+    order = np.lexsort((np.arange(len(clusters)), -index.merits, index.ranks, ~index.is_record, clusters))
     verdicts = np.full(len(clusters), NEAR, dtype=np.int8)
     best_of_content = order[np.unique(index.contents[order], return_index=True)[1]]
     is_repeated = np.ones(len(clusters), dtype=bool)
     is_repeated[best_of_content] = False
     verdicts[is_repeated] = EXACT
-    verdicts[order[np.unique(clusters[order], return_index=True)[1]]] = KEPT
+    best = order[np.unique(clusters[order], return_index=True)[1]]
+    verdicts[best] = np.where(np.isin(clusters[best], clusters[~index.is_record]) & (index.ranks[best] > TESTED), EARLIER, KEPT)
+    verdicts[~is_repeated & (index.ranks == STAYS) & index.is_record] = KEPT  # also where a new record is near to several of them
     verdicts[np.isin(clusters, clusters[index.erased])] = ERASED
-    return verdicts
+    return verdicts[index.is_record]
 
 
 def _refuse_nothing(verdicts: Array) -> None:
     if len(verdicts) and not (verdicts == KEPT).any():
-        raise DataError("no record is left: all belong to people in --erase_subjects, or nearly equal what they said.")
+        raise DataError(
+            "no record is left: all belong to people in --erase_subjects, or nearly equal what they said or what --previous_dataset was tested with."
+        )
 
 
 def _sizes(clusters: Array) -> dict[str, int]:
@@ -204,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     rules, collection = Deduplication.model_validate(settings.get("deduplication", {})), Collection.model_validate(settings.get("collection", {}))
-    run(args.records, args.receipts, rules, collection, args.erase, args.outdir, settings)
+    run(Inputs(args.records, args.receipts, args.erase, args.previous, args.benchmarks), rules, collection, args.outdir, settings)
 
 
 if __name__ == "__main__":

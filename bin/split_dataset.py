@@ -4,7 +4,7 @@
     split_dataset.py --records deduplicated.parquet --receipts */collect_source.json ... --dropped */*.dropped.parquet ... < settings.json
 
 The settings hold the groups splitting and personal_data. Writes the directory dataset/ (train, validation, test and dropped.parquet, dataset.json) and
-the receipt split_dataset.json. Splits that the user gave are kept (but see splits.read_index); the rest is drawn as splits.py says.
+the receipt split_dataset.json. Splits that the user gave or an earlier run had are kept (see splits.read_index); the rest is drawn as splits.py says.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llamaflow.data_params import PERSONAL_TYPES, Action, PersonalData, PersonalType, Splitting, actions_of
-from llamaflow.errors import exits_cleanly
+from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import read_json, sha256, write_json
 from llamaflow.limits import LABELS_LISTED
+from llamaflow.overlap import leakage
 from llamaflow.personal import Redactor
+from llamaflow.previous import NOT_GIVEN, Numbers, files_of, read_previous
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, read_batches, read_rows, values
-from llamaflow.splits import Numbers, draw, read_index, refuse_empty_splits, straddling
+from llamaflow.splits import Index, draw, read_index, refuse_empty_splits, stability, straddling
 from llamaflow.steps import read_settings, receipt
 from llamaflow.subjects import read_subjects
 
@@ -41,6 +43,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--receipts", type=Path, nargs="*", default=[], help="receipts of the steps before, for the funnel")
     parser.add_argument("--dropped", type=Path, nargs="*", default=[], help="what the steps before dropped")
     parser.add_argument("--erase", type=Path, help="a subject_id a line: nothing of what these people said is written")
+    parser.add_argument("--previous", type=Path, help="train, validation and test.parquet of an earlier run")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
@@ -52,13 +55,18 @@ def run(
     splitting: Splitting,
     personal: PersonalData,
     erase: Path | None,
+    previous: Path | None,
     outdir: Path,
     settings: Mapping[str, Any],
 ) -> None:
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
         written.inputs |= {f"{number}/{path.name}": sha256(path) for number, path in enumerate([*receipts, *dropped], 1)}
-        index = read_index(records, splitting)
+        if previous:
+            written.inputs |= {f"previous/{file.name}": sha256(file) for file in files_of(previous)}
+        index = read_index(records, splitting, read_previous(previous, splitting.split_seed) if previous else None)
+        if previous:
+            _refuse_strangers(index)
         assigned = draw(index)
         refuse_empty_splits(index, assigned)
         dataset = outdir / "dataset"
@@ -71,14 +79,26 @@ def run(
             summary["sources"].setdefault(entry["source"], {**dict.fromkeys(SPLITS, 0), "license": None, "type": None})
         description = {
             **summary,
-            "prompts_in_several_splits": straddling(index),
+            "prompts_in_several_splits": straddling(index, assigned),
+            "previous": stability(index, assigned) if previous else None,
+            "leakage": leakage(dataset),
+            "benchmarks": next((entry["counts"]["benchmarks"] for entry in made if "benchmarks" in entry["counts"]), None),
             "funnel": steps,
             "personal_data": {"action": personal.personal_data, "found": _personal_data(made)},
-            "settings": splitting.model_dump(),
+            "settings": splitting.model_dump(exclude={"previous_dataset"}),
         }
         write_json(dataset / "dataset.json", description)
         written.add_output(dataset)
         written.counts = {"records": len(assigned), "splits": summary["splits"]}
+
+
+def _refuse_strangers(index: Index) -> None:
+    if (index.known == NOT_GIVEN).all():
+        raise DataError(
+            "--previous_dataset: none of its records is among those of this run, so that nothing could stay where it was. "
+            "Are system_prompt, personal_data and the cleaning as they were then? If the data are meant to be others, leave the parameter out, "
+            "and give its test.parquet as --decontaminate_against: then nothing of it is trained on."
+        )
 
 
 def _write_splits(records: Path, assigned: Numbers, dataset: Path) -> dict[str, Any]:
@@ -200,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     splitting, personal = Splitting.model_validate(settings.get("splitting", {})), PersonalData.model_validate(settings.get("personal_data", {}))
-    run(args.records, args.receipts, args.dropped, splitting, personal, args.erase, args.outdir, settings)
+    run(args.records, args.receipts, args.dropped, splitting, personal, args.erase, args.previous, args.outdir, settings)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ SECTIONS: tuple[Callable[[Results], dict[str, Any] | None], ...] = (
     data.data_funnel,
     data.personal_data,
     data.splits,
+    data.leakage,
     tables.trial_resources,
     plan_and_fact,
     bars.step_resources,

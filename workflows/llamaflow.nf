@@ -9,15 +9,17 @@ include { EXPORT        } from '../subworkflows/local/export'
 
 workflow LLAMAFLOW {
     take:
-    ch_settings // value: map of step -> settings
-    ch_sources  // [meta, file or [], row of the samplesheet]
-    ch_models   // [meta, file or [], model reference]
-    ch_trials   // value: trials sheet or []
-    ch_erase    // value: file with the people to be erased, or []
+    ch_settings   // value: map of step -> settings
+    ch_sources    // [meta, file or [], row of the samplesheet]
+    ch_models     // [meta, file or [], model reference]
+    ch_trials     // value: trials sheet or []
+    ch_erase      // value: file with the people to be erased, or []
+    ch_previous   // value: splits of an earlier run, or []
+    ch_benchmarks // value: files with questions that are not to be trained on, or []
 
     main:
     // collect, clean, deduplicate and split the records of all sources
-    PREPARE_DATA(ch_sources, ch_settings, ch_erase)
+    PREPARE_DATA(ch_sources, ch_settings, ch_erase, ch_previous, ch_benchmarks)
 
     // every model x technique x hyperparameters becomes a trained trial
     TRAINING_GRID(ch_models, PREPARE_DATA.out.dataset, PREPARE_DATA.out.description, ch_trials, ch_settings)

@@ -129,6 +129,10 @@ class Deduplication(Group):
         "first",
         description="Which of several near-duplicates is kept: the first (in the order of the samplesheet), the longest, or the newest (by created_at). Records that you put into test or validation come before all others.",
     )
+    decontaminate_against: Several[str] | None = Field(
+        None,
+        description="Files (or directories or patterns) with the questions of benchmarks that you will evaluate on: records that contain one are left out, unless you put them into test.",
+    )
 
 
 class Splitting(Group):
@@ -139,3 +143,8 @@ class Splitting(Group):
     max_repeats: float = hidden(4.0, "How often a source may be gone through to reach its weight in the samplesheet; more teaches little.", ge=1)
     stratify_by: Literal["source", "label"] = Field("source", description="Keep the shares equal within each source, or within each label.")
     split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")
+    previous_dataset: str | None = Field(
+        None,
+        description="The directory data/ of an earlier run's results: records that were in it stay in their split, and only new ones are drawn.",
+        json_schema_extra={"format": "directory-path"},
+    )

@@ -9,25 +9,17 @@ import hashlib
 import json
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llamaflow.errors import DataError
+from llamaflow.faults import EXAMPLES, Faults
 
 Record = dict[str, Any]
-
-
-class Faults(TypedDict):
-    """What of a source cannot be used: how often by reason, and the first ones as lines."""
-
-    reasons: dict[str, int]
-    first: list[str]
-
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 META = pa.struct([(name, pa.string()) for name in ("location", "subject_id", "license", "language", "created_at", "url")])
@@ -52,7 +44,6 @@ SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 2048
 BATCH_CHARACTERS = 8_000_000
 EXCERPT = 2000  # characters of a dropped record that are kept
-EXAMPLES = 3  # dropped records of a source that an error message shows
 
 
 class ParquetWriter:
@@ -186,20 +177,6 @@ class DroppedWriter(ParquetWriter):
             source: {"reasons": {reason: count for reason, count in self.by_source[source].items() if reason not in self.by_choice}, "first": first}
             for source, first in self.first.items()
         }
-
-
-def refuse_too_many(faults: Mapping[str, Faults], sources: Mapping[str, Mapping[str, Any]], fraction: float) -> None:
-    """Raise DataError with the first faults if a source lost more than a share of its records; `sources` has what was kept and dropped of each."""
-    for source, found in faults.items():
-        lost, total = sum(found["reasons"].values()), sources[source]["kept"] + sum(sources[source]["dropped"].values())
-        if lost > fraction * total:
-            raise DataError(
-                f"source {source!r}: {lost} of {total} records ({lost / total:.1%}) cannot be used, and {fraction:.1%} is the most that is accepted.\n"
-                + "".join(f"  {count} x {reason}\n" for reason, count in found["reasons"].items())
-                + "The first ones:\n"
-                + "".join(f"  {line}\n" for line in found["first"])
-                + "Mend them in the file, or raise --max_dropped_fraction if they may be left out."
-            )
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:

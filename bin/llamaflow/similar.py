@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llamaflow.records import Record, fold, turns_of
+from llamaflow.words import TURN, WORD
 
 Array = npt.NDArray[Any]
 SHINGLE = 5  # words
@@ -24,17 +24,6 @@ PERMUTATIONS = 128
 RECALL = 0.999  # of pairs that are just as similar as asked
 SEED = 1
 AT_ONCE = 2048  # texts
-TURN = "\x1e"
-# Thai, Chinese, Japanese and Korean are written without spaces between words: there a character counts as one
-ALONE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+")
-
-
-def compared(record: Record) -> str:
-    """What two records are compared by: the text, or what was said turn by turn, without system messages; folded, a line a line."""
-    turns = [turn["content"] for turn in turns_of(record) if turn["role"] != "system"] or [record["text"]]
-    lines = ("\n".join(filter(None, map(fold, turn.split("\n")))) for turn in turns)
-    return TURN.join(lines)
 
 
 def shingles(text: str) -> set[str]:

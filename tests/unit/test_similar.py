@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llamaflow.similar import TURN, Similarities, are_alike, compared, jaccard, rows_of_band
+from llamaflow.similar import Similarities, are_alike, jaccard, rows_of_band
+from llamaflow.words import TURN, compared
 
 WORDS = [f"w{number}" for number in range(2000)]
 

@@ -55,6 +55,50 @@ def _records_by_source(title: str) -> dict[str, Any]:
     return {"title": title, "sort_samples": False, "tt_decimals": 0} | labels
 
 
+def leakage(results: Results) -> dict[str, Any] | None:
+    """What the splits have of each other's questions, of an earlier run's records and of benchmarks."""
+    leaks, previous = results.dataset.get("leakage"), results.dataset.get("previous")
+    if leaks is None:
+        return None
+    headers = {"records": {"title": "Records", "format": "{:,.0f}", "scale": False}}
+    for name, meaning in _ORIGINS.items() if previous else ():
+        headers[name] = {"title": name.capitalize(), "description": meaning, "format": "{:,.0f}", "scale": False}
+    for split in ("validation", "test"):
+        description = f"Records that contain a question of the {split} data: more than half of its words, in runs of eight"
+        headers[f"in_{split}"] = {"title": f"Ask as {split} does", "description": description, "format": "{:,.0f}", "scale": "Oranges", "min": 0}
+    data = {
+        split: {"records": results.dataset["splits"][split]}
+        | {name: previous[name][split] for name in _ORIGINS if previous}
+        | {f"in_{other}": count for other, count in leaks.get(split, {}).items()}
+        for split in SPLIT_COLOURS
+    }
+    text = "Training records that contain a question of the test data make the test easier than it should be. " + _of_previous(previous)
+    text += " ".join(map(_of_benchmark, (results.dataset.get("benchmarks") or {}).items()))
+    return section("leakage", "What is tested and what was learnt", text, "table", data, headers=headers, pconfig=table_config("Split"))
+
+
+_ORIGINS = {
+    "kept": "Records that were in this split in the earlier run too",
+    "related": "New records with the question or the person of an earlier one, which they follow",
+    "new": "New records",
+    "moved": "Records that you now gave to another split than they were in",
+}
+
+
+def _of_previous(previous: dict[str, Any] | None) -> str:
+    if not previous:
+        return ""
+    overruled = previous["test_not_as_given"]
+    return "What the earlier run knew stays where it was. " + (
+        f"{overruled:,} records stay in the test although you gave them otherwise. " if overruled else ""
+    )
+
+
+def _of_benchmark(item: tuple[str, dict[str, int]]) -> str:
+    name, counts = item
+    return f"{counts['dropped']:,} records with questions of {safe(name)} ({counts['questions']:,} questions) were left out; {counts['test']:,} test records have some."
+
+
 def personal_data(results: Results) -> dict[str, Any] | None:
     """How much personal data each source held, by type: counts, never values. None if there was none."""
     personal = results.dataset.get("personal_data") or {"found": {}}

@@ -8,6 +8,8 @@ process DEDUPLICATE_RECORDS {
     path records, stageAs: 'records/?/*'
     path receipts, stageAs: 'receipts/?/*'
     path erase, stageAs: 'erase/*'
+    path previous, stageAs: 'previous/*'
+    path benchmarks, stageAs: 'benchmarks/?/*'
     stdin
 
     output:
@@ -21,7 +23,7 @@ process DEDUPLICATE_RECORDS {
     script:
     def args = task.ext.args ?: ''
     """
-    deduplicate_records.py --records ${records} --receipts ${receipts} ${erase ? '--erase erase/*' : ''} ${args}
+    deduplicate_records.py --records ${records} --receipts ${receipts} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${benchmarks ? '--benchmarks benchmarks/*/*' : ''} ${args}
     """
 
     stub:

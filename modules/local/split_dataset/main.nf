@@ -9,6 +9,7 @@ process SPLIT_DATASET {
     path receipts, stageAs: 'receipts/?/*'
     path dropped, stageAs: 'dropped/?/*'
     path erase, stageAs: 'erase/*'
+    path previous, stageAs: 'previous/*'
     stdin
 
     output:
@@ -21,7 +22,7 @@ process SPLIT_DATASET {
     script:
     def args = task.ext.args ?: ''
     """
-    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} ${erase ? '--erase erase/*' : ''} ${args}
+    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${args}
     """
 
     stub:

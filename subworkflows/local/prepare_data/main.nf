@@ -10,9 +10,11 @@ include { SPLIT_DATASET       } from '../../../modules/local/split_dataset'
 
 workflow PREPARE_DATA {
     take:
-    ch_sources  // [meta, file or [], row of the samplesheet]
-    ch_settings // value: map of step -> settings
-    ch_erase    // value: file with the people to be erased, or []
+    ch_sources    // [meta, file or [], row of the samplesheet]
+    ch_settings   // value: map of step -> settings
+    ch_erase      // value: file with the people to be erased, or []
+    ch_previous   // value: splits of an earlier run, or []
+    ch_benchmarks // value: files with questions that are not to be trained on, or []
 
     main:
     // one task a source: read it, whatever its format, as records
@@ -28,7 +30,7 @@ workflow PREPARE_DATA {
     ch_to_clean = ch_shards.combine(ch_settings).map { meta, records, settings -> [meta, records, toJson(settings.clean_records)] }
     CLEAN_RECORDS(ch_to_clean)
 
-    // across all sources, in the order of the samplesheet: of records that say the same, or nearly, one is kept
+    // across all sources, in the order of the samplesheet: of records that say the same, or nearly, one is kept, and none with a question of a benchmark
     ch_cleaned = CLEAN_RECORDS.out.records
         .toSortedList { one, other -> one[0].position <=> other[0].position ?: one[0].shard <=> other[0].shard }
         .map { items -> items.collect { item -> item[1] } }
@@ -36,6 +38,8 @@ workflow PREPARE_DATA {
         ch_cleaned,
         CLEAN_RECORDS.out.receipt.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_erase,
+        ch_previous,
+        ch_benchmarks,
         ch_settings.map { settings -> toJson(settings.deduplicate_records) },
     )
 
@@ -47,6 +51,7 @@ workflow PREPARE_DATA {
         ch_receipts.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_dropped.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_erase,
+        ch_previous,
         ch_settings.map { settings -> toJson(settings.split_dataset) },
     )
 

@@ -22,19 +22,23 @@ workflow INITIALISE {
         codeDigest(),
     ).params.map { file -> fromJson(file.text) }
 
-    settings = ch_checked.map { checked -> checked.settings }
-    sources  = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
-    models   = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
-    trials   = channel.value(params.trials ? file(params.trials) : [])
-    erase    = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
+    settings   = ch_checked.map { checked -> checked.settings }
+    sources    = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
+    models     = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
+    trials     = channel.value(params.trials ? file(params.trials) : [])
+    erase      = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
+    previous   = channel.value(params.previous_dataset ? splitsOf(params.previous_dataset) : [])
+    benchmarks = channel.value(params.decontaminate_against ? filesOf('decontaminate_against', params.decontaminate_against) : [])
 
     // bare names: Nextflow 25.04's strict parser loses what is assigned here
     emit:
-    settings // value: map of step -> settings
-    sources  // [meta, file or [], row of the samplesheet]
-    models   // [meta, file or [], model reference]
-    trials   // value: trials sheet or []
-    erase    // value: file with the people to be erased, or []
+    settings   // value: map of step -> settings
+    sources    // [meta, file or [], row of the samplesheet]
+    models     // [meta, file or [], model reference]
+    trials     // value: trials sheet or []
+    erase      // value: file with the people to be erased, or []
+    previous   // value: splits of an earlier run, or []
+    benchmarks // value: files with questions that are not to be trained on, or []
 }
 
 workflow COMPLETE {
@@ -113,6 +117,21 @@ def existing(name, path) {
         error("--${name}: there is no file ${path}. Check the spelling; a relative path is taken from the directory where nextflow was started.")
     }
     return found
+}
+
+// The splits of an earlier run, as files: of a directory, Nextflow would not see that what is in it changed
+def splitsOf(directory) {
+    return ['train', 'validation', 'test'].collect { split -> existing('previous_dataset', "${directory.toString().replaceFirst('/+$', '')}/${split}.parquet") }
+}
+
+// Several paths, of files, directories or patterns, as files
+def filesOf(name, given) {
+    def paths = given instanceof List ? given*.toString() : given.toString().tokenize(',')*.trim()
+    return paths.collectMany { path ->
+        def isPattern = path.find(/[*?]/)
+        def found = isPattern ? files(path) : existing(name, path).isDirectory() ? files("${path}/**") : [file(path)]
+        found ? found.sort { one, other -> one.toString() <=> other.toString() } : error("--${name}: there is no file ${path}.")
+    }
 }
 
 // Sources as [meta, file or [], row]: files are staged by Nextflow, addresses are fetched by the step, servers are asked by it

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ Deduplicate = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def deduplicate(run_step: Any, tmp_path: Path) -> Deduplicate:
-    def run(*files: list[dict[str, Any]], erase: str | None = None, **deduplication: Any) -> list[dict[str, Any]]:
+    def run(*files: list[dict[str, Any]], erase: str | None = None, more: Sequence[str | Path] = (), **deduplication: Any) -> list[dict[str, Any]]:
         paths = []
         for number, records in enumerate(files):
             (tmp_path / str(number)).mkdir(exist_ok=True)
             paths.append(write_records(tmp_path / str(number) / "cleaned.parquet", records))
-        more: list[str | Path] = []
         if erase is not None:
             (tmp_path / "erase.txt").write_text(erase, encoding="utf-8")
-            more = ["--erase", tmp_path / "erase.txt"]
+            more = [*more, "--erase", tmp_path / "erase.txt"]
         run_step("deduplicate_records", ["--records", *paths, *more, "--outdir", tmp_path], {"deduplication": deduplication})
         return rows(tmp_path / "deduplicated.parquet")
 
@@ -120,3 +120,89 @@ def test_erasing_that_cannot_be_meant(deduplicate: Deduplicate, capsys: pytest.C
         deduplicate([text("mine") | {"meta": {"subject_id": "7", "location": "x"}}], erase=erase)
     assert stopped.value.code == code
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def previous(tmp_path: Path) -> Callable[..., list[str | Path]]:
+    def write(**splits: list[dict[str, Any]]) -> list[str | Path]:
+        (tmp_path / "data").mkdir()
+        for split in ("train", "validation", "test"):
+            write_records(tmp_path / "data" / f"{split}.parquet", splits.get(split, []))
+        return ["--previous", tmp_path / "data"]
+
+    return write
+
+
+def reasons(tmp_path: Path) -> list[str]:
+    return [row["reason"] for row in rows(tmp_path / "deduplicate_records.dropped.parquet")]
+
+
+EARLIER = "near-duplicate of an earlier test record"
+
+
+@pytest.mark.parametrize("threshold", [0.8, 1])
+def test_what_was_test_stays_and_what_nearly_equals_it_goes(deduplicate: Deduplicate, previous: Any, tmp_path: Path, threshold: float) -> None:
+    more = previous(test=[text(LONG), text("gone"), text("short")], train=[text("learnt")])
+    records = [text(LONGER), text(LONG), text("Short"), text("learnt"), text("new")]
+    left = [record["text"] for record in deduplicate(records, more=more, keep_duplicate="longest", near_duplicate_threshold=threshold)]
+    assert left == ([LONGER] if threshold == 1 else []) + [LONG, "Short", "learnt", "new"]
+    assert reasons(tmp_path) == ([] if threshold == 1 else ["near-duplicate"])
+
+
+def test_an_earlier_test_record_that_no_longer_comes_is_still_not_learnt(deduplicate: Deduplicate, previous: Any, tmp_path: Path) -> None:
+    more = previous(test=[text(LONG)])
+    given = [text(LONGER, split) for split in (None, "train", "validation")]
+    assert [record["text"] for record in deduplicate([*given, text("new")], more=more)] == ["new"]
+    assert sorted(reasons(tmp_path)) == ["exact duplicate", "exact duplicate", EARLIER]
+    assert [record["split"] for record in deduplicate([text(LONGER, "test")], more=more)] == ["test"]
+
+
+def test_a_mended_answer_to_an_earlier_test_question_stays(deduplicate: Deduplicate, previous: Any, tmp_path: Path) -> None:
+    more = previous(test=[chat(LONG, "Yes, within ten days")])
+    (left,) = deduplicate([chat(LONGER, "yes, within ten days"), chat(LONG, "Yes - within ten days!")], more=more)
+    assert left["messages"][0]["content"] == LONG
+    assert reasons(tmp_path) == ["near-duplicate"]
+
+
+def test_a_new_record_between_two_earlier_test_records_costs_neither(deduplicate: Deduplicate, previous: Any) -> None:
+    words = [f"w{number}" for number in range(100)]
+    one, two = (" ".join(changed) for changed in (["x"] * 8 + words[8:], words[:-8] + ["x"] * 8))
+    left = deduplicate([text(" ".join(words)), text(one), text(two)], more=previous(test=[text(one), text(two)]))
+    assert [record["text"] for record in left] == [one, two]
+
+
+def test_erasing_wins_over_earlier_test_records(deduplicate: Deduplicate, previous: Any, tmp_path: Path) -> None:
+    mine = text(LONG) | {"meta": {"subject_id": "7", "location": "x"}}
+    left = deduplicate([mine, text(LONGER), text("new")], more=previous(test=[mine]), erase="7")
+    assert [record["text"] for record in left] == ["new"]
+    assert set(reasons(tmp_path)) == {"erased on request"}
+
+
+def test_questions_of_benchmarks_are_not_learnt(deduplicate: Deduplicate, tmp_path: Path, previous: Any) -> None:
+    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": f"Suppose that {LONG}", "answer": "x"}) + "\n")
+    (tmp_path / "short.txt").write_text("Who signs?\n")
+    more = ["--benchmarks", tmp_path / "gsm.jsonl", tmp_path / "short.txt", *previous(test=[chat("who signs?", "She.")])]
+    records = [
+        chat("What is the rule?", f"This: {LONG}"),
+        chat("Who signs?", "I."),
+        chat("Who signs it?", "I."),
+        text(f"And {LONG}", "test"),
+        chat("who signs?", "She."),
+    ]
+    left = deduplicate(records, more=more)
+    assert [record["meta"]["location"] for record in left] == ["faq.csv:2", "faq.csv:3", "faq.csv:4", "faq.csv:5"]
+    assert reasons(tmp_path) == ["question of gsm.jsonl"]
+    made = receipt(tmp_path / "deduplicate_records.json")
+    assert made["counts"]["benchmarks"] == {
+        "gsm.jsonl": {"questions": 1, "dropped": 1, "test": 1},
+        "short.txt": {"questions": 1, "dropped": 0, "test": 2},
+    }
+    assert made["counts"]["dropped"] == {"question of gsm.jsonl": 1}
+
+
+def test_nothing_but_questions_of_benchmarks(deduplicate: Deduplicate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "exam.txt").write_text("Who signs?\n")
+    with pytest.raises(SystemExit) as stopped:
+        deduplicate([chat("Who signs?", "I.")], more=["--benchmarks", tmp_path / "exam.txt"])
+    assert stopped.value.code == 65
+    assert "contain questions of --decontaminate_against" in capsys.readouterr().err

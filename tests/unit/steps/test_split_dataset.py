@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -270,3 +272,35 @@ def test_nothing_is_written_of_people_to_be_erased(split: Split, tmp_path: Path)
     left = rows(tmp_path / "dataset" / "dropped.parquet")
     assert [row["subject_id"] for row in left] == [None, "8", None, None]
     assert ["of" in row["record"] for row in left] == [False, True, True, False]
+
+
+def test_an_earlier_run_and_leaks_are_described(split: Split, tmp_path: Path) -> None:
+    asked = [chat(f"what is the number that comes after {number} and before the one that follows it?", "so") for number in range(40)]
+    before = split(asked)
+    assert description(tmp_path)["previous"] is None
+    (tmp_path / "dataset").rename(tmp_path / "data")
+    leak = before["test"][0]["messages"][0]["content"]
+    after = split([*asked, *texts(40), chat("Who?", f"He said: {leak}", split="train")], "--previous", tmp_path / "data")
+    assert all(ids(before)[name] <= ids(after)[name] for name in NAMES)
+    made = description(tmp_path)
+    assert made["previous"]["kept"] == {"train": 32, "validation": 4, "test": 4}
+    assert made["previous"]["new"] == {"train": 33, "validation": 4, "test": 4}
+    assert made["leakage"]["train"]["test"] == 1
+    assert "previous_dataset" not in made["settings"]
+    assert {f"previous/{name}.parquet" for name in NAMES} <= set(receipt(tmp_path / "split_dataset.json")["inputs"])
+
+
+def test_an_earlier_run_that_cannot_be_meant(split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split(texts(40))
+    (tmp_path / "dataset").rename(tmp_path / "data")
+    for damage, words in (
+        (lambda: None, "none of its records is among those of this run"),
+        (lambda: (tmp_path / "data" / "test.parquet").write_bytes(b"PAR1"), "test.parquet is missing or damaged"),
+        (lambda: pq.write_table(pa.table({"id": ["a"]}), tmp_path / "data" / "train.parquet"), "has no column messages, meta, prompt, text, type"),
+        (lambda: (tmp_path / "data" / "train.parquet").unlink(), "train.parquet is missing or damaged"),
+    ):
+        damage()
+        with pytest.raises(SystemExit) as stopped:
+            split(texts(40, "other"), "--previous", tmp_path / "data")
+        assert stopped.value.code == 65
+        assert words in capsys.readouterr().err

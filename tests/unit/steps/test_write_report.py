@@ -271,6 +271,26 @@ def test_the_splits_say_if_test_questions_were_given_for_training_too(report: Re
     assert "7 questions were given in several of these parts" in report.write()["splits"]["description"]
 
 
+def test_what_is_tested_and_what_was_learnt(report: Report) -> None:
+    report.grid()
+    report.dataset |= {"leakage": {"train": {"validation": 1, "test": 7}, "validation": {"test": 0}}, "previous": None, "benchmarks": None}
+    section = report.write()["leakage"]
+    assert section["data"] == {
+        "train": {"records": 100, "in_validation": 1, "in_test": 7},
+        "validation": {"records": 12, "in_test": 0},
+        "test": {"records": 60},
+    }
+    assert {"kept", "new"} & section["headers"].keys() == set()
+    counts = {name: {"train": 1, "validation": 2, "test": 3} for name in ("kept", "related", "moved", "new")}
+    report.dataset["previous"] = counts | {"test_not_as_given": 4}
+    report.dataset["benchmarks"] = {HOSTILE: {"questions": 1319, "dropped": 5, "test": 6}}
+    section = report.write()["leakage"]
+    assert section["data"]["test"] == {"records": 60, "kept": 3, "related": 3, "new": 3, "moved": 3}
+    assert "4 records stay in the test although" in section["description"]
+    assert "5 records with questions of" in section["description"]
+    assert HOSTILE not in section["description"]
+
+
 def test_personal_data_is_counted_by_source_and_type(report: Report) -> None:
     report.grid()
     assert "personal_data" not in report.write(), "there was none"

@@ -1,0 +1,95 @@
+"""The splits of an earlier run: what it was tested with is not learnt now, and what it learnt is no test now."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llamaflow.errors import DataError
+from llamaflow.identities import COLUMNS, NOBODY, group_of, number_of, subject_of
+from llamaflow.records import SPLITS, read_rows
+
+NOT_GIVEN = -1
+Numbers = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places in SPLITS (int8) by key (uint64), in the order of the keys. 9 bytes a key."""
+
+    keys: Numbers
+    places: Numbers
+
+    @classmethod
+    def of(cls, keys: Numbers, places: Numbers) -> Self:
+        """A key that is in several splits counts for the last of them: test before validation before train."""
+        order = np.lexsort((-places, keys))
+        unique, firsts = np.unique(keys[order], return_index=True)
+        return cls(unique, places[order][firsts])
+
+    def find(self, keys: Numbers) -> Numbers:
+        """int8 [keys]: the place of each, or NOT_GIVEN."""
+        if not len(self.keys):
+            return np.full(len(keys), NOT_GIVEN, dtype=np.int8)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[at] == keys, self.places[at], NOT_GIVEN).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Previous:
+    """Where the records of an earlier run were, by what they are known by."""
+
+    ids: Places
+    prompts: Places
+    subjects: Places
+
+    def same(self, ids: Numbers) -> Numbers:
+        """int8: where the same record was, or NOT_GIVEN."""
+        return self.ids.find(ids)
+
+    def place(self, ids: Numbers, prompts: Numbers, subjects: Numbers) -> Numbers:
+        """int8: where the same record was, or else one with the same prompt or about the same person, or NOT_GIVEN."""
+        same = self.same(ids)
+        return np.where(same != NOT_GIVEN, same, np.maximum(self.prompts.find(prompts), self.subjects.find(subjects)))
+
+
+def read_previous(directory: Path, seed: int) -> Previous:
+    """Read the splits in a directory; `seed` as for the numbers that will be asked for. Memory is 27 bytes a record."""
+    ids, prompts, subjects, places = array("Q"), array("Q"), array("Q"), array("b")
+    for place, file in enumerate(files_of(directory)):
+        for row in read_rows(file, COLUMNS):
+            ids.append(number_of(row))
+            prompts.append(group_of(row, seed))
+            subjects.append(subject_of(row, seed))
+            places.append(place)
+    where, people = np.array(places, dtype=np.int8), np.array(subjects, dtype=np.uint64)
+    known = people != NOBODY
+    return Previous(
+        Places.of(np.array(ids, dtype=np.uint64), where),
+        Places.of(np.array(prompts, dtype=np.uint64), where),
+        Places.of(people[known], where[known]),
+    )
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The file of each split. Raises DataError for one that is no such file."""
+    files = [directory / f"{split}.parquet" for split in SPLITS]
+    for file in files:
+        try:
+            names = pq.read_schema(file).names
+        except (pa.ArrowException, FileNotFoundError) as error:
+            raise DataError(
+                f"--previous_dataset: {file.name} is missing or damaged ({error}). Give the directory data/ of an earlier run's results."
+            ) from error
+        if missing := {*COLUMNS, "text"} - {*names}:
+            raise DataError(
+                f"--previous_dataset: {file.name} has no column {', '.join(sorted(missing))}: LlamaFlow did not write it. "
+                "Give the directory data/ of an earlier run's results."
+            )
+    return files
