@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parseaddr
+from functools import lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -89,12 +90,17 @@ def _seconds(sent: str) -> float:
 def _role(author: str, source: Source) -> str:
     """Without names of assistants, the author is a role."""
     if source.assistant:
-        names = {author.lower(), address := parseaddr(author)[1].lower(), address.rpartition("@")[2]}
-        return "user" if names.isdisjoint(source.assistants) else "assistant"
+        return "user" if _names_of(author).isdisjoint(source.assistants) else "assistant"
     role = ROLES.get(author.lower(), author.lower())
     if role not in ("user", "assistant", "system"):
         raise Unusable("message of an unknown role", f"{author!r}; say in the column assistant of the samplesheet whose messages are the assistant's")
     return role
+
+
+@lru_cache(maxsize=4096)
+def _names_of(author: str) -> set[str]:
+    address = parseaddr(author)[1].lower()
+    return {author.lower(), address, address.rpartition("@")[2]}
 
 
 class Conversations:
