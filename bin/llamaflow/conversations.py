@@ -66,9 +66,6 @@ def _from_mail(row: Mapping[str, Any], source: Source) -> Fields:
     """References (RFC 5322, 3.6.4) make a thread; an answer without any belongs to the last mail of the same people and subject."""
     if (optional_text(row, "auto_submitted") or "no").lower() != "no":
         raise Unusable("automatic mail", by_choice=True)
-    sent = optional_text(row, "created_at")
-    if sent is None:
-        raise Unusable("mail without date")
     given, references = optional_text(row, "subject") or "", (optional_text(row, "references") or "").split()
     subject = REPLY.sub("", given, count=1) if REPLY.match(given) else given
     topic = [f"{folded(subject)}\n{optional_text(row, 'people')}"] if subject else []
@@ -77,13 +74,16 @@ def _from_mail(row: Mapping[str, Any], source: Source) -> Fields:
         "messages": [{"role": _role(cell(row, "from"), source), "content": cell(row, "body")}],
         "keys": [*filter(None, [optional_text(row, "message_id")]), *references, *(topic if is_stray else ())],
         "starts": [] if subject != given else topic,
-        "sent": _seconds(sent),
+        "sent": _seconds(optional_text(row, "created_at") or ""),
         "subject": subject,
     }
 
 
 def _seconds(sent: str) -> float:
-    moment = datetime.fromisoformat(sent)
+    try:
+        moment = datetime.fromisoformat(sent)
+    except ValueError as error:
+        raise Unusable("mail without date", sent) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
