@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parseaddr
+from functools import lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -65,9 +66,6 @@ def _from_mail(row: Mapping[str, Any], source: Source) -> Fields:
     """References (RFC 5322, 3.6.4) make a thread; an answer without any belongs to the last mail of the same people and subject."""
     if (optional_text(row, "auto_submitted") or "no").lower() != "no":
         raise Unusable("automatic mail", by_choice=True)
-    sent = optional_text(row, "created_at")
-    if sent is None:
-        raise Unusable("mail without date")
     given, references = optional_text(row, "subject") or "", (optional_text(row, "references") or "").split()
     subject = REPLY.sub("", given, count=1) if REPLY.match(given) else given
     topic = [f"{folded(subject)}\n{optional_text(row, 'people')}"] if subject else []
@@ -76,25 +74,33 @@ def _from_mail(row: Mapping[str, Any], source: Source) -> Fields:
         "messages": [{"role": _role(cell(row, "from"), source), "content": cell(row, "body")}],
         "keys": [*filter(None, [optional_text(row, "message_id")]), *references, *(topic if is_stray else ())],
         "starts": [] if subject != given else topic,
-        "sent": _seconds(sent),
+        "sent": _seconds(optional_text(row, "created_at") or ""),
         "subject": subject,
     }
 
 
 def _seconds(sent: str) -> float:
-    moment = datetime.fromisoformat(sent)
+    try:
+        moment = datetime.fromisoformat(sent)
+    except ValueError as error:
+        raise Unusable("mail without date", sent) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _role(author: str, source: Source) -> str:
     """Without names of assistants, the author is a role."""
     if source.assistant:
-        names = {author.lower(), address := parseaddr(author)[1].lower(), address.rpartition("@")[2]}
-        return "user" if names.isdisjoint(source.assistants) else "assistant"
+        return "user" if _names_of(author).isdisjoint(source.assistants) else "assistant"
     role = ROLES.get(author.lower(), author.lower())
     if role not in ("user", "assistant", "system"):
         raise Unusable("message of an unknown role", f"{author!r}; say in the column assistant of the samplesheet whose messages are the assistant's")
     return role
+
+
+@lru_cache(maxsize=4096)
+def _names_of(author: str) -> set[str]:
+    address = parseaddr(author)[1].lower()
+    return {author.lower(), address, address.rpartition("@")[2]}
 
 
 class Conversations:

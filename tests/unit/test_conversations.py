@@ -123,6 +123,16 @@ def test_mails_that_say_nothing(said: Callable[..., Said], tmp_path: Path) -> No
     assert sorted(reasons(tmp_path)) == ["automatic mail", "mail without date"]
 
 
+def test_a_table_that_looks_like_mail(said: Callable[..., Said], tmp_path: Path) -> None:
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    write_box(folder / "a.mbox", [mail(ANA, "One?", 0, 1), mail(HELP, "Yes.", 1, 2, [1])])
+    row = {"message_id": "<1@x.org>", "from": "help@firm.com", "body": "No.", "created_at": "yesterday"}
+    (folder / "b.jsonl").write_bytes(encoded([row], "jsonl"))
+    assert said(folder, assistant="help@firm.com") == [[("user", "Leave\n\nOne?"), ("assistant", "Yes.")]]
+    assert reasons(tmp_path) == ["mail without date"]
+
+
 def test_mail_in_html(said: Callable[..., Said], tmp_path: Path) -> None:
     answer = mail(HELP, "", 1, 2, [1])
     answer.set_content(
