@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Read one data source into records: a file, a directory or an archive.
+"""Read one data source into records: a file, a directory, an archive, a query, objects of a store or a data set of the Hub.
 
     collect_source.py --path faq.csv < settings.json
 
@@ -29,8 +29,9 @@ from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ParquetWriter
 from llamaflow.rows import Shape, expected, shape_of, to_record
-from llamaflow.sources import FORMATS, Source, format_of
+from llamaflow.sources import FORMATS, Source, format_of, is_object, is_stored
 from llamaflow.steps import read_settings, receipt
+from llamaflow.stores import address_of, download_object, files_in_store, with_split
 from llamaflow.textfiles import Unusable
 
 STEP = "collect_source"
@@ -53,14 +54,14 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
         if given and not given.is_dir():
             written.add_input(given)
         with ParquetWriter(collected) as kept, DroppedWriter(rejected, STEP) as dropped:
-            if source.query or given is None:
+            if source.query:
                 found = _read_database(source, given, kept, dropped)
+            elif given is None or has_many_files(given):
+                found = _read_folder(source, given, kept, dropped, outdir)
             else:
-                found = (_read_folder if has_many_files(given) else _read_file)(source, given, kept, dropped, outdir)
+                found = _read_file(source, given, kept, dropped)
             dropped.refuse_too_many({source.id: kept.count}, collection.max_dropped_fraction)
-        digest = found.pop("digest", None)
-        if given and given.is_dir():
-            written.inputs[given.name] = digest
+        written.inputs |= found.pop("inputs", {})
         written.add_output(collected)
         written.add_output(rejected)
         written.counts = {
@@ -68,7 +69,7 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             "dropped": dropped.reasons,
             "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
             **found,
-            "sha256": written.inputs[given.name] if given else None,
+            "sha256": next(iter(written.inputs.values()), None),
         }
 
 
@@ -81,7 +82,7 @@ def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropp
     return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
 
 
-def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: DroppedWriter, _: Path) -> dict[str, Any]:
+def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: DroppedWriter) -> dict[str, Any]:
     file_format = source.format or format_of(source.path) or format_of(file.name)
     if file_format is None:
         raise UsageError(
@@ -94,16 +95,18 @@ def _read_file(source: Source, file: Path, kept: ParquetWriter, dropped: Dropped
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
 
 
-def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+def _read_folder(source: Source, folder: Path | None, kept: ParquetWriter, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
     """All files, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
     formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
-    with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
-        for name, file in files_of(folder, source.path, Path(scratch)):
+    address = folder.name if folder else address_of(source)
+    with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as directory:
+        scratch = Path(directory)
+        for name, file in files_of(folder, source.path, scratch) if folder else files_in_store(source, address, scratch):
             file_format = source.format or format_of(name)
             if file_format is None:
                 dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
                 continue
-            reader = Reader(source, name, dropped)
+            reader = Reader(with_split(source, name), name, dropped)
             try:
                 for record in reader.records(rows_of(file, file_format)):
                     kept.write(record)
@@ -115,27 +118,27 @@ def _read_folder(source: Source, folder: Path, kept: ParquetWriter, dropped: Dro
             size += file.stat().st_size
             digest.update(f"{name}\0{sha256(file)}\n".encode())  # of what was read: beside it there may be anything
     if not formats:
-        raise UsageError(f"source {source.id!r}: {folder.name} holds no file of a kind that is known: {' '.join(FORMATS)}.")
+        raise UsageError(f"source {source.id!r}: {address} holds no file of a kind that is known: {' '.join(FORMATS)}.")
     columns = sorted(ignored)[:COLUMNS_LISTED]
     return {
         "format": ", ".join(sorted(formats)),
         "files": dict(sorted(formats.items())),
         "ignored_columns": columns,
         "bytes": size,
-        "digest": digest.hexdigest(),
+        "inputs": {} if folder and folder.is_file() else {address: digest.hexdigest()},
     }
 
 
 @contextmanager
 def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path | None]:
-    """The source's file or directory: the given one, or one downloaded for the time being; None for a server."""
-    if source.is_server:
+    """The source's file or directory: the given one, or one downloaded for the time being; None for a server, and for many files in a store."""
+    if source.is_server or (is_stored(source.path) and not is_object(source.path)):
         yield None
         return
-    if path is None and source.is_url:
+    if path is None and (source.is_url or is_stored(source.path)):
         # beside the results, since the system's temporary directory may be small
         with tempfile.TemporaryDirectory(dir=outdir, prefix=".download-") as directory:
-            yield download(source.path, Path(directory))
+            yield (download if source.is_url else download_object)(source.path, Path(directory))
         return
     given = path or Path(source.path)
     if not given.exists():

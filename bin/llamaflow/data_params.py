@@ -34,7 +34,7 @@ class InputOutput(Group):
     """Input and output"""
 
     input: str = Field(
-        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown, each plain, .gz or .zst; HTML, PDF, DOCX, XLSX, EPUB), local or http(s).",
+        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown, each plain, .gz or .zst; HTML, PDF, DOCX, XLSX, EPUB), local, http(s), s3, gs or hf.",
         json_schema_extra={"format": "file-path", "mimetype": "text/csv"},
     )
     outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})

@@ -104,7 +104,7 @@ def codeDigest() {
 }
 
 def isTable(input) {
-    return input && input.toString() ==~ /.*\.[ct]sv/
+    return input && input.toString() ==~ /(?!hf:).*\.[ct]sv/
 }
 
 def existing(name, path) {
@@ -115,11 +115,11 @@ def existing(name, path) {
     return found
 }
 
-// Sources as [meta, file or [], row]: files are staged by Nextflow, addresses are fetched by the step, servers are asked by it
+// Sources as [meta, file or [], row]: files are staged by Nextflow; addresses and stores are read by the step, servers asked by it
 def sourcesOf(sources, input) {
     def base = isTable(input) ? file(input).parent : null
     def items = sources.withIndex().collect { source, position ->
-        def local = source.path ==~ /(https?|postgresql|mysql):.*/ ? [] : located(source.path, base)
+        def local = source.path ==~ /(https?|postgresql|mysql|s3|gs|hf):.*/ ? [] : located(source.path, base)
         [[id: source.id, position: position] + (local && local.exists() ? [listing: listing(local, source.path)] : [:]), local, source]
     }
     refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })
