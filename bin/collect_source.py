@@ -4,7 +4,7 @@
     collect_source.py --path faq.csv < settings.json
 
 The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded.
-Writes collected.parquet, collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
+Writes collected.parquet (not if the source is skipped), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
 
@@ -23,19 +23,20 @@ from typing import Any
 from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
-from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.errors import DataError, LlamaflowError, StorageError, TemporaryError, UsageError, exits_cleanly
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ParquetWriter
 from llamaflow.rows import Shape, expected, shape_of, to_record
 from llamaflow.sources import FORMATS, Source, format_of, is_object, is_stored
-from llamaflow.steps import read_settings, receipt
+from llamaflow.steps import read_settings, receipt, say
 from llamaflow.stores import address_of, download_object, files_in_store, with_split
 from llamaflow.textfiles import Unusable
 
 STEP = "collect_source"
 NO_SHAPE = "columns not understood"
+UNREADABLE = "source that cannot be read"
 UNKNOWN_KIND = "file of an unknown kind"
 ROWS_BEFORE_GIVING_UP = 1000
 COLUMNS_LISTED = 100
@@ -44,6 +45,7 @@ COLUMNS_LISTED = 100
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--path", type=Path, help="the source's file; without it, its address is downloaded")
+    parser.add_argument("--last-attempt", action="store_true", help="what may succeed later is not tried again")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
@@ -71,6 +73,19 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             **found,
             "sha256": next(iter(written.inputs.values()), None),
         }
+
+
+def skip(source: Source, error: LlamaflowError, outdir: Path, settings: Mapping[str, Any]) -> None:
+    """No records; what was dropped is the source, whole, with what was wrong."""
+    rejected = outdir / f"{STEP}.dropped.parquet"
+    with receipt(STEP, settings, outdir) as written:
+        with DroppedWriter(rejected, STEP) as dropped:
+            dropped.drop(source.id, source.path, UNREADABLE, str(error))
+        written.add_output(rejected)
+        counts = {"kept": 0, "dropped": dropped.reasons}
+        # its first line only: what follows shows records, and the receipt is published
+        written.counts = {"records": 0, "dropped": dropped.reasons, "sources": {source.id: counts}, "error": str(error).splitlines()[0]}
+    say(f"skipped: {error}")
 
 
 def _read_database(source: Source, file: Path | None, kept: ParquetWriter, dropped: DroppedWriter) -> dict[str, Any]:
@@ -206,7 +221,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     source, collection = Source.model_validate(settings.get("source", {})), Collection.model_validate(settings.get("collection", {}))
-    run(source, collection, args.path, args.outdir, settings)
+    try:
+        run(source, collection, args.path, args.outdir, settings)
+    except LlamaflowError as error:
+        tried_again = isinstance(error, TemporaryError) and not args.last_attempt
+        if collection.on_source_error == "stop" or isinstance(error, StorageError) or tried_again:
+            raise
+        skip(source, error, args.outdir, settings)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def run(
             **summary,
             "prompts_in_several_splits": straddling(index),
             "funnel": steps,
+            "skipped_sources": skipped(made),
             "personal_data": {"action": personal.personal_data, "found": _personal_data(made)},
             "settings": splitting.model_dump(),
         }
@@ -168,6 +169,11 @@ def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for source, counts in made["counts"].get("sources", {}).items()
     ]
     return sorted(entries, key=lambda entry: (STEPS_BEFORE.index(entry["step"]), entry["source"]))
+
+
+def skipped(receipts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Sources that could not be read at all, and why."""
+    return dict(sorted((made["settings"]["source"]["id"], made["counts"]["error"]) for made in receipts if "error" in made["counts"]))
 
 
 def _personal_data(receipts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

@@ -49,6 +49,9 @@ class Collection(Group):
         le=1,
         description="Stop when more than this share of a source's records is malformed or unusable. Duplicates, and what the filters that you chose leave out, do not count.",
     )
+    on_source_error: Literal["stop", "skip"] = Field(
+        "stop", description="What to do when a source cannot be read at all: stop, or skip it, say so in the report, and go on with the others."
+    )
 
 
 class Cleaning(Group):

@@ -2,6 +2,7 @@
  * Sources -> one clean, split dataset
  */
 
+include { reportSkipped       } from '../utils_llamaflow_pipeline/functions'
 include { toJson              } from '../utils_llamaflow_pipeline/functions'
 include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
 include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
@@ -20,6 +21,7 @@ workflow PREPARE_DATA {
         [meta, file, toJson(settings.collect_source + [source: source])]
     }
     COLLECT_SOURCE(ch_to_collect)
+    COLLECT_SOURCE.out.receipt.toList().subscribe { receipts -> reportSkipped(receipts) }
 
     // repair and check every record
     ch_to_clean = COLLECT_SOURCE.out.records.combine(ch_settings).map { meta, records, settings ->
@@ -31,6 +33,7 @@ workflow PREPARE_DATA {
     ch_cleaned = CLEAN_RECORDS.out.records
         .toSortedList { one, other -> one[0].position <=> other[0].position }
         .map { items -> items.collect { item -> item[1] } }
+        .filter { records -> records }
     DEDUPLICATE_RECORDS(ch_cleaned, ch_erase, ch_settings.map { settings -> toJson(settings.deduplicate_records) })
 
     // train, validation and test; what was dropped on the way, and why

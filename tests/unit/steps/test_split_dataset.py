@@ -233,6 +233,22 @@ def test_funnel_and_dropped_records_of_all_steps(split: Split, run_step: Any, tm
     assert receipt(tmp_path / "split_dataset.json")["counts"] == {"records": 30, "splits": {"train": 24, "validation": 3, "test": 3}}
 
 
+def test_skipped_sources_are_listed(split: Split, run_step: Any, tmp_path: Path) -> None:
+    settings = {"source": {"id": "gone", "path": "gone.csv"}, "collection": {"on_source_error": "skip"}}
+    run_step("collect_source", ["--outdir", tmp_path], settings)
+    split(
+        [chat(f"{number}?", "A.") for number in range(20)],
+        "--receipts",
+        tmp_path / "collect_source.json",
+        "--dropped",
+        tmp_path / "collect_source.dropped.parquet",
+    )
+    made = description(tmp_path)
+    assert "gone.csv is not there" in made["skipped_sources"]["gone"]
+    assert made["sources"]["gone"]["train"] == 0
+    assert [row["reason"] for row in rows(tmp_path / "dataset" / "dropped.parquet")] == ["source that cannot be read"]
+
+
 def test_dropped_writer_takes_broken_unicode(tmp_path: Path) -> None:
     with DroppedWriter(tmp_path / "dropped.parquet", "step") as writer:
         writer.drop("faq", "a:1", "broken Unicode", {"text": "half \ud800"})
