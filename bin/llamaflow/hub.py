@@ -84,6 +84,10 @@ def _explained(address: str) -> Iterator[None]:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSALS:
             raise UsageError(f"{address} cannot be read: {_said(error)}. {REMEDY}") from error
         raise TemporaryError(f"{address} cannot be read now: {_said(error)}. Check the network, and try again later.") from error
+    except (OSError, RuntimeError) as error:  # too few bytes came, or what hf_xet says
+        if getattr(error, "errno", None):
+            raise  # of our own disk
+        raise TemporaryError(f"{address} came incomplete: {_said(error)}. It is read again.") from error
 
 
 def _said(error: Exception) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +151,57 @@ def test_a_name_that_cannot_be_read(bucket: Bucket, refused: Any) -> None:
     assert "docs/../up.txt" in refused("s3://bucket/docs/")
 
 
+def test_no_access(bucket: Bucket, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.client.put_object(Bucket="bucket", Key="private.txt", Body=b"x")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    assert "access to s3://bucket/private.txt is denied" in refused("s3://bucket/private.txt")
+
+
+@pytest.mark.slow
 def test_no_server(bucket: Bucket, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert "cannot be read now" in refused("s3://bucket/docs/", 75)
+
+
+class CutOff(BaseHTTPRequestHandler):
+    """Sends half of an object, and the rest to whoever asks for it, of an object that is the same or another."""
+
+    rest_of = "one"
+
+    def do_GET(self) -> None:
+        resumed = "Range" in self.headers
+        self.send_response(206 if resumed else 200)
+        headers = (
+            {"Content-Range": "bytes 7-13/14", "ETag": f'"{self.rest_of}"', "Content-Length": "7"} if resumed else {"ETag": '"one"', "Content-Length": "14"}
+        )
+        for name, value in {**headers, "Last-Modified": "Sun, 22 Nov 2026 22:24:01 GMT", "Connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(b"text\nab" if not resumed else b"cdefgh\n")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), CutOff) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        for name, value in {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield
+        server.shutdown()
+        thread.join()
+
+
+def test_a_connection_that_ends_is_taken_up_again(cut_off: None, collect: Any) -> None:
+    assert [record["text"] for record in collect("s3://bucket/a.csv")] == ["abcdefgh"]
+
+
+def test_an_object_that_changes_while_it_is_read(cut_off: None, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CutOff, "rest_of", "two")
+    assert "was changed, or the connection ended, while it was read" in refused("s3://bucket/a.csv", 75)
 
 
 @pytest.fixture
@@ -178,6 +228,7 @@ REPOSITORY = {
     "data/train-00000-of-00001.parquet": encoded([{"text": "One."}], "parquet"),
     "data/test-00000-of-00001.parquet": encoded([{"text": "Two."}], "parquet"),
     "raw/all.jsonl": ONE,
+    "bad/short.jsonl": ONE,
 }
 
 
@@ -214,6 +265,10 @@ def test_what_the_hub_refuses(repository: list[str], refused: Any, monkeypatch: 
     HfFileSystem.clear_instance_cache()
     assert "Unset HF_HUB_OFFLINE" in refused("hf://datasets/owner/data")
     assert repository == []
+
+
+def test_a_file_of_the_hub_that_comes_incomplete(repository: list[str], refused: Any) -> None:
+    assert "short.jsonl came incomplete" in refused("hf://datasets/owner/data/bad/short.jsonl", 75)
 
 
 def test_no_hub(repository: list[str], refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
