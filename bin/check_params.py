@@ -20,7 +20,7 @@ from llamaflow.grid import cells_of
 from llamaflow.params import Params
 from llamaflow.references import parse_references
 from llamaflow.schemas import validator_of
-from llamaflow.sources import OF_THE_MIXTURE, WILDCARDS, Source, format_of, is_archive, is_samplesheet, read_samplesheet
+from llamaflow.sources import OF_THE_MIXTURE, WILDCARDS, Source, format_of, is_archive, is_samplesheet, is_stored, read_samplesheet
 from llamaflow.steps import read_settings, receipt
 from llamaflow.validation import describe, faults_from_scratch, resolve
 
@@ -96,7 +96,7 @@ def sources_of(given: str, table: Path | None) -> list[Source]:
     """The rows of the samplesheet, or the one data file that was given directly."""
     if table is not None and is_samplesheet(table):
         return read_samplesheet(table)
-    if format_of(given) is None and not (is_archive(given) or given.endswith("/") or WILDCARDS.search(given) or Path(given).is_dir()):
+    if format_of(given) is None and not (is_archive(given) or is_stored(given) or given.endswith("/") or WILDCARDS.search(given) or Path(given).is_dir()):
         raise UsageError(
             f"--input: {given} is neither a samplesheet (CSV with the columns id and path) nor a data file this pipeline knows by its ending (.jsonl .json .csv .tsv .parquet .txt .md, plain or .gz or .zst; .html .pdf .docx .xlsx .epub .arrow .mbox .eml), an archive of such files (.zip .tar .tar.gz), a directory/ or a pattern (docs/**/*.pdf)"
         )

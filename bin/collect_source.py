@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Read one data source into records: files, a database, an HTTP API or web pages.
+"""Read one data source into records: files, a database, an HTTP API, web pages, objects of a store or a data set of the Hub.
 
     collect_source.py --path faq.csv < settings.json
 
 The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded,
 or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
-Writes collected.parquet (a directory, see ShardsWriter), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
+Writes collected.parquet (a directory, see ShardsWriter; none if the source is skipped), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
 
@@ -26,15 +26,16 @@ from llamaflow.conversations import Conversations, message_shape
 from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
-from llamaflow.errors import DataError, UsageError, exits_cleanly
+from llamaflow.errors import DataError, LlamaflowError, StorageError, TemporaryError, UsageError, exits_cleanly
 from llamaflow.faults import refuse_too_many
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ShardsWriter
 from llamaflow.rows import Shape, expected, shape_for, to_record
-from llamaflow.sources import FORMATS, Source, format_of
-from llamaflow.steps import read_settings, receipt
+from llamaflow.sources import FORMATS, Source, format_of, is_object, is_stored
+from llamaflow.steps import read_settings, receipt, say
+from llamaflow.stores import address_of, download_object, files_in_store, with_split
 from llamaflow.templates import folded
 from llamaflow.textfiles import Unusable
 from llamaflow.webpages import LeftOut, pages_of
@@ -43,6 +44,7 @@ Taker = ShardsWriter | Conversations
 
 STEP = "collect_source"
 NO_SHAPE = "columns not understood"
+UNREADABLE = "source that cannot be read"
 UNKNOWN_KIND = "file of an unknown kind"
 ROWS_BEFORE_GIVING_UP = 1000
 COLUMNS_LISTED = 100
@@ -51,6 +53,7 @@ COLUMNS_LISTED = 100
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--path", type=Path, help="the source's file; without it, its address is downloaded")
+    parser.add_argument("--last-attempt", action="store_true", help="what may succeed later is not tried again")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
@@ -70,9 +73,7 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
                 )
         if isinstance(taker, Conversations):
             found |= {"messages": taker.count, "messages_left_out": taker.left_out}
-        digest = found.pop("digest", None)
-        if digest:
-            written.inputs[given.name if given else source.path] = digest
+        written.inputs = found.pop("inputs", {}) | written.inputs
         written.add_output(collected)
         written.add_output(rejected)
         written.counts = {
@@ -80,8 +81,21 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             "dropped": dropped.reasons,
             "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
             **found,
-            "sha256": digest or (written.inputs[given.name] if given else None),
+            "sha256": next(iter(written.inputs.values()), None),
         }
+
+
+def skip(source: Source, error: LlamaflowError, outdir: Path, settings: Mapping[str, Any]) -> None:
+    """No records; what was dropped is the source, whole, with what was wrong."""
+    rejected = outdir / f"{STEP}.dropped.parquet"
+    with receipt(STEP, settings, outdir) as written:
+        with DroppedWriter(rejected, STEP) as dropped:
+            dropped.drop(source.id, source.path, UNREADABLE, str(error))
+        written.add_output(rejected)
+        counts = {"kept": 0, "dropped": dropped.reasons}
+        # its first line only: what follows shows records, and the receipt is published
+        written.counts = {"records": 0, "dropped": dropped.reasons, "sources": {source.id: counts}, "error": str(error).splitlines()[0]}
+    say(f"skipped: {error}")
 
 
 def _read(source: Source, given: Path | None, kept: Taker, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
@@ -92,8 +106,12 @@ def _read(source: Source, given: Path | None, kept: Taker, dropped: DroppedWrite
     with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
         if source.is_api:
             return _read_api(source, kept, dropped, Path(scratch))
-        files = files_of(given, source.path, Path(scratch)) if given else pages_of(source, Path(scratch))
-        return _read_files(source, files, kept, dropped)
+        if source.is_website:
+            return _read_files(source, pages_of(source, Path(scratch)), source.path, kept, dropped)
+        if given:
+            return _read_files(source, files_of(given, source.path, Path(scratch)), given.name, kept, dropped)
+        address = address_of(source)
+        return _read_files(source, files_in_store(source, address, Path(scratch)), address, kept, dropped)
 
 
 def _read_database(source: Source, file: Path | None, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
@@ -116,7 +134,7 @@ def _read_api(source: Source, kept: Taker, dropped: DroppedWriter, scratch: Path
         "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED],
         "pages": api.pages,
         "bytes": api.bytes,
-        "digest": api.digest.hexdigest(),
+        "inputs": {source.path: api.digest.hexdigest()},
     }
 
 
@@ -133,7 +151,7 @@ def _read_file(source: Source, file: Path, kept: Taker, dropped: DroppedWriter) 
     return {"format": file_format, "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED], "bytes": file.stat().st_size}
 
 
-def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
+def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], address: str, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
     """All files or pages, each by its own columns. One that cannot be read is dropped with the reason, and the others go on."""
     formats, ignored, size, digest = Counter[str](), set[str](), 0, hashlib.sha256()
     for name, file in files:
@@ -144,7 +162,7 @@ def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], ke
         if file_format is None:
             dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
             continue
-        reader = Reader(source, name, dropped)
+        reader = Reader(with_split(source, name), name, dropped)
         try:
             for record in reader.records(rows_of(file, file_format)):
                 kept.write(record)
@@ -157,14 +175,14 @@ def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], ke
         digest.update(f"{name}\0{sha256(file)}\n".encode())  # of what was read: beside it there may be anything
     if not formats:
         left_out = "".join(f" {count} x {reason}." for reason, count in dropped.reasons.items())
-        raise UsageError(f"source {source.id!r}: {source.path} holds no file of a kind that is known: {' '.join(FORMATS)}.{left_out}")
+        raise UsageError(f"source {source.id!r}: {address} holds no file of a kind that is known: {' '.join(FORMATS)}.{left_out}")
     columns = sorted(ignored)[:COLUMNS_LISTED]
     return {
         "format": ", ".join(sorted(formats)),
         "files": dict(sorted(formats.items())),
         "ignored_columns": columns,
         "bytes": size,
-        "digest": digest.hexdigest(),
+        "inputs": {address: digest.hexdigest()},
     }
 
 
@@ -182,18 +200,24 @@ def _taking(source: Source, kept: ShardsWriter, dropped: DroppedWriter, outdir: 
 @contextmanager
 def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path | None]:
     """The source's file or directory: the given one, or one downloaded for the time being; None for what is asked or read page by page."""
-    if source.is_server or source.is_api or source.is_website:
+    if source.is_server or source.is_api or source.is_website or (is_stored(source.path) and not is_object(source.path)):
         yield None
         return
-    if path is None and source.is_url:
+    if path is None and (source.is_url or is_stored(source.path)):
         # beside the results, since the system's temporary directory may be small
         with tempfile.TemporaryDirectory(dir=outdir, prefix=".download-") as directory:
-            yield download(source.path, Path(directory), source.secret, page=(source.format or format_of(source.path)) == "html")
+            yield _downloaded(source, Path(directory))
         return
     given = path or Path(source.path)
     if not given.exists():
         raise UsageError(f"source {source.id!r}: {given} is not there. Check the column path of the samplesheet.")
     yield given
+
+
+def _downloaded(source: Source, directory: Path) -> Path:
+    if source.is_url:
+        return download(source.path, directory, source.secret, page=(source.format or format_of(source.path)) == "html")
+    return download_object(source.path, directory)
 
 
 class Reader:
@@ -256,7 +280,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     source, collection = Source.model_validate(settings.get("source", {})), Collection.model_validate(settings.get("collection", {}))
-    run(source, collection, args.path, args.outdir, settings)
+    try:
+        run(source, collection, args.path, args.outdir, settings)
+    except LlamaflowError as error:
+        tried_again = isinstance(error, TemporaryError) and not args.last_attempt
+        if collection.on_source_error == "stop" or isinstance(error, StorageError) or tried_again:
+            raise
+        skip(source, error, args.outdir, settings)
 
 
 if __name__ == "__main__":

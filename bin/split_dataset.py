@@ -84,6 +84,7 @@ def run(
             "leakage": leakage(dataset),
             "benchmarks": next((entry["counts"]["benchmarks"] for entry in made if "benchmarks" in entry["counts"]), None),
             "funnel": steps,
+            "skipped_sources": skipped(made),
             "personal_data": {"action": personal.personal_data, "found": _personal_data(made)},
             "settings": splitting.model_dump(exclude={"previous_dataset"}),
         }
@@ -190,6 +191,11 @@ def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 entry["kept"] += counts["kept"]
                 entry["dropped"].update(counts["dropped"])
     return [entry | {"dropped": dict(sorted(entry["dropped"].items()))} for _, entry in sorted(entries.items())]
+
+
+def skipped(receipts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Sources that could not be read at all, and why."""
+    return dict(sorted((made["settings"]["source"]["id"], made["counts"]["error"]) for made in receipts if "error" in made["counts"]))
 
 
 def _personal_data(receipts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

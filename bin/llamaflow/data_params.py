@@ -34,7 +34,7 @@ class InputOutput(Group):
     """Input and output"""
 
     input: str = Field(
-        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown, each plain, .gz or .zst; HTML, PDF, DOCX, XLSX, EPUB), local or http(s).",
+        description="A samplesheet (CSV with the columns id and path, one row a data source) or one data file (JSONL, JSON, CSV, TSV, Parquet, TXT, Markdown, each plain, .gz or .zst; HTML, PDF, DOCX, XLSX, EPUB), local, http(s), s3, gs or hf.",
         json_schema_extra={"format": "file-path", "mimetype": "text/csv"},
     )
     outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})
@@ -50,6 +50,9 @@ class Collection(Group):
         description="Stop when more than this share of a source's records is malformed or unusable. Duplicates, and what the filters that you chose leave out, do not count.",
     )
     records_per_shard: int = hidden(50_000, "A source with more records is cleaned in several tasks, each with so many; the result is the same.", ge=1)
+    on_source_error: Literal["stop", "skip"] = Field(
+        "stop", description="What to do when a source cannot be read at all: stop, or skip it, say so in the report, and go on with the others."
+    )
 
 
 class Cleaning(Group):

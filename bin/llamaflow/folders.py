@@ -40,13 +40,13 @@ def files_of(path: Path, given: str, scratch: Path) -> Iterator[tuple[str, Path]
 def _files_in_directory(path: Path, pattern: str) -> Iterator[tuple[str, Path]]:
     found = sorted(file for file in path.glob(pattern) if file.is_file())
     names = [(file.relative_to(path), file) for file in found]
-    visible = [(name.as_posix(), file) for name, file in names if not _is_hidden(name.parts)]
+    visible = [(name.as_posix(), file) for name, file in names if not is_hidden(name.parts)]
     if not visible:
         raise UsageError(f"there is no file in {path.name}" + (f" that fits {pattern}." if pattern != "**/*" else "."))
     yield from visible
 
 
-def _is_hidden(parts: Iterable[str]) -> bool:
+def is_hidden(parts: Iterable[str]) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -54,7 +54,7 @@ def _unpacked(members: Iterable[tuple[str, IO[bytes]]], path: Path, scratch: Pat
     """Only the last part of a member's name becomes a file name, so none can lead out of `scratch`."""
     allowed = max(UNPACKED_BYTES, TIMES * path.stat().st_size)
     for name, stream in members:
-        if _is_hidden(PurePosixPath(name).parts):
+        if is_hidden(PurePosixPath(name).parts):
             continue
         target = scratch / (PurePosixPath(name).name or "file")
         try:

@@ -42,6 +42,8 @@ MAIL_FORMATS = ("mbox", "eml")
 SQLITE = (".sqlite", ".sqlite3")
 COMPRESSIONS = (".gz", ".zst")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+STORES = ("s3://", "gs://", "hf://")
+PLACES = re.compile(r"(s3|gs)://[^/*?]+(/.*)?|hf://datasets/[^/*?]+/[^/*?]+(/.*)?", re.DOTALL)  # what an address in a store looks like
 WILDCARDS = re.compile(r"[*?]")
 SHEET = "samplesheet"
 OF_THE_MIXTURE = ("weight", "max_records")  # what is done with a source's records, which have been read by then
@@ -55,7 +57,7 @@ class Source(Group):
     id: str = Field(pattern=NAME, description="Name of the source, used in reports and file names.")
     path: str = Field(
         min_length=1,
-        description="File, directory, pattern (docs/**/*.pdf) or archive (.zip, .tar, .tar.gz), absolute or relative to the samplesheet; or http(s) address of a file or archive.",
+        description="File, directory, pattern (docs/**/*.pdf) or archive (.zip, .tar, .tar.gz), absolute or relative to the samplesheet; http(s) address of a file or archive; objects of a store (s3://, gs://); or a data set of the Hugging Face Hub (hf://datasets/OWNER/NAME).",
     )
     type: Literal["text", "chat", "preference"] | None = Field(None, description="Kind of records. Default: seen from the columns.")
     format: Literal["jsonl", "json", "csv", "tsv", "parquet", "txt", "markdown", "html", "pdf", "docx", "xlsx", "epub", "arrow", "mbox", "eml"] | None = Field(
@@ -100,7 +102,9 @@ class Source(Group):
     @field_validator("path")
     @classmethod
     def _stays_below(cls, path: str) -> str:
-        parts = [] if "://" in path else pattern_of(path).split("/")
+        if is_stored(path) and not PLACES.fullmatch(path):
+            raise ValueError("expected s3://BUCKET/PREFIX/, gs://BUCKET/PREFIX/ or hf://datasets/OWNER/NAME; * and ? may stand after that only")
+        parts = [] if "://" in path and not is_stored(path) else pattern_of(path).split("/")
         if ".." in parts or any("**" in part and part != "**" for part in parts):
             raise ValueError("after * or ? there can be no .. in a path, and ** stands alone between slashes: docs/**/*.pdf")
         return path
@@ -187,6 +191,10 @@ class Source(Group):
         return urlsplit(self.path).scheme in ("postgresql", "mysql")
 
     @property
+    def is_on_hub(self) -> bool:
+        return self.path.startswith("hf://")
+
+    @property
     def is_url(self) -> bool:
         return urlsplit(self.path).scheme in ("http", "https")
 
@@ -217,6 +225,16 @@ def format_of(path: str) -> str | None:
     if name.suffix.lower() in COMPRESSIONS:
         name = name.with_suffix("")
     return FORMATS.get(name.suffix.lower())
+
+
+def is_stored(path: str) -> bool:
+    """Objects of a store or files on the Hub, which the step reads itself."""
+    return path.startswith(STORES)
+
+
+def is_object(path: str) -> bool:
+    """One object of a store, by its ending; anything else is a prefix or a pattern."""
+    return path.startswith(("s3://", "gs://")) and not WILDCARDS.search(path) and bool(format_of(path) or is_archive(path))
 
 
 def is_archive(path: str) -> bool:

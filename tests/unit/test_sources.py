@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llamaflow.errors import UsageError
-from llamaflow.sources import format_of, is_samplesheet, read_samplesheet
+from llamaflow.sources import format_of, is_object, is_samplesheet, read_samplesheet
 
 
 def sheet(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -110,3 +110,17 @@ def test_a_table_of_data_is_no_samplesheet(tmp_path: Path) -> None:
 )
 def test_format_of(path: str, expected: str | None) -> None:
     assert format_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("s3://bucket/a.csv.gz", True),
+        ("gs://bucket/a.tar.gz", True),
+        ("s3://bucket/a/", False),
+        ("s3://bucket/*.csv", False),
+        ("hf://datasets/o/n/a.csv", False),
+    ],
+)
+def test_one_object_is_known_by_its_ending(path: str, expected: bool) -> None:
+    assert is_object(path) == expected

@@ -29,6 +29,8 @@ def data_funnel(results: Results) -> dict[str, Any] | None:
         f"dropped_{place}": {"name": f"Dropped: {safe(reason)}", "color": DROP_COLOURS[place % len(DROP_COLOURS)]} for place, reason in enumerate(reasons)
     }
     text = "Records of each source that were kept, and why the others were dropped. The dropped ones are listed, with the place they come from, in data/dropped.parquet."
+    for source, reason in results.dataset.get("skipped_sources", {}).items():
+        text += f" <b>{safe(source)} could not be read and was skipped</b>: {safe(reason)}"
     pconfig = _records_by_source("Records kept and dropped, by source")
     return section("data_funnel", "What became of the data", text, "bargraph", data, categories=categories, pconfig=pconfig)
 

@@ -10,7 +10,7 @@ process COLLECT_SOURCE {
     tuple val(meta), path(source, stageAs: 'source/*'), '-'
 
     output:
-    tuple val(meta), path('collected.parquet/*'), emit: records
+    tuple val(meta), path('collected.parquet/*'), optional: true, emit: records // none of a source that is skipped
     path 'collect_source.dropped.parquet', emit: dropped
     path 'collect_source.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
@@ -19,8 +19,9 @@ process COLLECT_SOURCE {
 
     script:
     def args = task.ext.args ?: ''
+    def last = task.attempt > task.maxRetries ? '--last-attempt' : ''
     """
-    collect_source.py ${source ? '--path source/*' : ''} ${args}
+    collect_source.py ${source ? '--path source/*' : ''} ${last} ${args}
     """
 
     stub:

@@ -2,6 +2,7 @@
  * Sources -> one clean, split dataset
  */
 
+include { reportSkipped       } from '../utils_llamaflow_pipeline/functions'
 include { toJson              } from '../utils_llamaflow_pipeline/functions'
 include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
 include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
@@ -22,6 +23,7 @@ workflow PREPARE_DATA {
         [meta, file, toJson(settings.collect_source + [source: source])]
     }
     COLLECT_SOURCE(ch_to_collect)
+    COLLECT_SOURCE.out.receipt.toList().subscribe { receipts -> reportSkipped(receipts) }
 
     // repair and check every record: one task a shard, since a large source has several
     ch_shards = COLLECT_SOURCE.out.records.flatMap { meta, shards ->
@@ -34,6 +36,7 @@ workflow PREPARE_DATA {
     ch_cleaned = CLEAN_RECORDS.out.records
         .toSortedList { one, other -> one[0].position <=> other[0].position ?: one[0].shard <=> other[0].shard }
         .map { items -> items.collect { item -> item[1] } }
+        .filter { records -> records }
     DEDUPLICATE_RECORDS(
         ch_cleaned,
         CLEAN_RECORDS.out.receipt.toSortedList { one, other -> one.toString() <=> other.toString() },

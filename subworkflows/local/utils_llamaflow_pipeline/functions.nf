@@ -11,6 +11,20 @@ def fromJson(text) {
     return new groovy.json.JsonSlurper().parseText(text)
 }
 
+// Sources that on_source_error left out, from the receipts of COLLECT_SOURCE
+def reportSkipped(receipts) {
+    def skipped = receipts.collect { file -> fromJson(file.text) }.findAll { receipt -> receipt.counts?.error }
+    def reasons = skipped.collect { receipt -> "${receipt.settings.source.id}: ${receipt.counts.error}" }.sort().join('\n  ')
+    if (skipped && skipped.size() == receipts.size()) {
+        // said here, since Nextflow hides what an error inside an operator says
+        log.error("no source could be read:\n  ${reasons}")
+        error("no source could be read")
+    }
+    if (skipped) {
+        log.warn("skipped sources:\n  ${reasons}")
+    }
+}
+
 // [process, name, version] -> the YAML that MultiQC shows as software versions
 def versionsToYaml(versions) {
     def lines = []

@@ -23,7 +23,7 @@ workflow INITIALISE {
     ).params.map { file -> fromJson(file.text) }
 
     settings   = ch_checked.map { checked -> checked.settings }
-    sources    = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input) }
+    sources    = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input, params.on_source_error == 'skip') }
     models     = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
     trials     = channel.value(params.trials ? file(params.trials) : [])
     erase      = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
@@ -108,7 +108,7 @@ def codeDigest() {
 }
 
 def isTable(input) {
-    return input && input.toString() ==~ /.*\.[ct]sv/
+    return input && input.toString() ==~ /(?!hf:).*\.[ct]sv/
 }
 
 def existing(name, path) {
@@ -134,11 +134,12 @@ def filesOf(name, given) {
     }
 }
 
-// Sources as [meta, file or [], row]: files are staged by Nextflow, addresses are fetched by the step, servers are asked by it
-def sourcesOf(sources, input) {
+// Sources as [meta, file or [], row]: files are staged by Nextflow; addresses and stores are read by the step, servers asked by it
+def sourcesOf(sources, input, skipping) {
     def base = isTable(input) ? file(input).parent : null
     def items = sources.withIndex().collect { source, position ->
-        def local = source.path ==~ /(https?|postgresql|mysql):.*/ ? [] : located(source.path, base)
+        def found = source.path ==~ /(https?|postgresql|mysql|s3|gs|hf):.*/ ? [] : located(source.path, base)
+        def local = found && skipping && !found.exists() ? [] : found // the step says that it is not there
         [[id: source.id, position: position] + (local && local.exists() ? [listing: listing(local, source.path)] : [:]), local, source]
     }
     refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })

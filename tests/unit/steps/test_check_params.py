@@ -123,6 +123,9 @@ def test_an_input_of_unknown_kind(refused: Callable[..., str]) -> None:
     ("given", "words"),
     [
         ({"input": "docs/**.pdf"}, "** stands alone between slashes"),
+        ({"input": "s3://buck*/faq.jsonl"}, "expected s3://BUCKET/PREFIX/"),
+        ({"input": "hf://owner/name"}, "hf://datasets/OWNER/NAME"),
+        ({"input": "gs://bucket/docs**.pdf"}, "** stands alone between slashes"),
         ({"languages": "English"}, "'English' is no language code; expected codes of ISO 639-1, such as en or pt"),
         ({"phone_regions": "BR,brazil"}, "'brazil' is no country code"),
         ({"personal_data": "mask,mail=keep"}, "'mail=keep' is not understood; expected type=action with a type of private_key,"),

@@ -244,3 +244,39 @@ def test_failed_download(run_step: Any, tmp_path: Path, capsys: pytest.CaptureFi
     assert (stopped.value.code, len(asked)) == (code, times)
     assert expected in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+# ---- on_source_error ------------------------------------------------------------------------------------------------------------
+
+SKIP = {"collection": {"on_source_error": "skip"}}
+
+
+@pytest.mark.parametrize(("content", "expected"), [(None, "faq.csv is not there"), ("frage\nA?\n", "not understood"), ("text\n", "has no rows")])
+def test_a_source_that_cannot_be_read_is_skipped(run_step: Any, tmp_path: Path, content: str | None, expected: str) -> None:
+    if content is not None:
+        (tmp_path / "faq.csv").write_text(content)
+    run_step("collect_source", ["--path", tmp_path / "faq.csv", "--outdir", tmp_path], SKIP | {"source": {"id": "faq", "path": "faq.csv"}})
+    assert not list(tmp_path.glob("collected*"))
+    (dropped,) = rows(tmp_path / "collect_source.dropped.parquet")
+    assert (dropped["source"], dropped["location"], dropped["reason"]) == ("faq", "faq.csv", "source that cannot be read")
+    assert expected in dropped["record"]
+    counts = receipt(tmp_path / "collect_source.json")["counts"]
+    assert counts["sources"] == {"faq": {"kept": 0, "dropped": {"source that cannot be read": 1}}}
+    assert expected in counts["error"]
+
+
+def test_the_receipt_of_a_skipped_source_shows_no_records(run_step: Any, tmp_path: Path) -> None:
+    (tmp_path / "faq.jsonl").write_text('{"text": "a", "split": "of Ann"}\n')
+    run_step("collect_source", ["--path", tmp_path / "faq.jsonl", "--outdir", tmp_path], SKIP | {"source": {"id": "faq", "path": "faq.jsonl"}})
+    assert "of Ann" not in (tmp_path / "collect_source.json").read_text()
+
+
+def test_what_may_succeed_later_is_skipped_at_the_last_attempt_only(run_step: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(BUSY) as (address, _):
+        settings = SKIP | {"source": {"id": "faq", "path": f"{address}/faq.csv"}}
+        with pytest.raises(SystemExit) as stopped:
+            run_step("collect_source", ["--outdir", tmp_path], settings)
+        assert (stopped.value.code, list(tmp_path.iterdir())) == (75, [])
+        run_step("collect_source", ["--outdir", tmp_path, "--last-attempt"], settings)
+    assert "503" in receipt(tmp_path / "collect_source.json")["counts"]["error"]
+    assert "skipped: " in capsys.readouterr().out

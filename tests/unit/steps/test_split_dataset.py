@@ -192,7 +192,7 @@ def test_description(split: Split, tmp_path: Path) -> None:
     assert made["types"] == {"chat": 20, "text": 20}
     assert made["languages"] == {"pt": 20, "unknown": 20}
     assert sum(made["characters"][name]["total"] for name in NAMES) == sum(len(f"a text {number}") + len(f"{number}?yes") for number in range(20))
-    assert made["settings"] == {"validation_fraction": 0.1, "test_fraction": 0.1, "stratify_by": "source", "split_seed": 42}
+    assert made["settings"] == {"validation_fraction": 0.1, "test_fraction": 0.1, "max_repeats": 4.0, "stratify_by": "source", "split_seed": 42}
     assert made["funnel"] == []
 
 
@@ -233,6 +233,22 @@ def test_funnel_and_dropped_records_of_all_steps(split: Split, run_step: Any, tm
     assert description(tmp_path)["sources"]["a"] == {"train": 0, "validation": 0, "test": 0, "license": None, "type": None}
     assert Counter(row["reason"] for row in rows(tmp_path / "dataset" / "dropped.parquet")) == {"not valid JSON": 2, "empty": 2, "exact duplicate": 2}
     assert receipt(tmp_path / "split_dataset.json")["counts"] == {"records": 30, "splits": {"train": 24, "validation": 3, "test": 3}}
+
+
+def test_skipped_sources_are_listed(split: Split, run_step: Any, tmp_path: Path) -> None:
+    settings = {"source": {"id": "gone", "path": "gone.csv"}, "collection": {"on_source_error": "skip"}}
+    run_step("collect_source", ["--outdir", tmp_path], settings)
+    split(
+        [chat(f"{number}?", "A.") for number in range(20)],
+        "--receipts",
+        tmp_path / "collect_source.json",
+        "--dropped",
+        tmp_path / "collect_source.dropped.parquet",
+    )
+    made = description(tmp_path)
+    assert "gone.csv is not there" in made["skipped_sources"]["gone"]
+    assert made["sources"]["gone"]["train"] == 0
+    assert [row["reason"] for row in rows(tmp_path / "dataset" / "dropped.parquet")] == ["source that cannot be read"]
 
 
 def test_dropped_writer_takes_broken_unicode(tmp_path: Path) -> None:

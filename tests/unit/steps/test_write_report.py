@@ -264,6 +264,14 @@ def test_the_funnel_adds_up_the_steps(report: Report) -> None:
     assert {names[key]: count for key, count in section["data"]["handbook"].items()} == {"Kept": 172, "Dropped: exact duplicate": 8, "Dropped: too short": 5}
 
 
+def test_the_funnel_names_skipped_sources(report: Report) -> None:
+    report.grid()
+    report.dataset["skipped_sources"] = {"wiki": "wiki.csv <is> not there."}
+    text = report.write()["data_funnel"]["description"]
+    assert "wiki could not be read and was skipped" in text
+    assert "<is>" not in text
+
+
 def test_the_splits_say_if_test_questions_were_given_for_training_too(report: Report) -> None:
     report.grid()
     assert "Mind that" not in report.write()["splits"]["description"]

@@ -1,0 +1,75 @@
+"""A web server on this machine that answers as the Hugging Face Hub does, for one data set of files in memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
+from typing import Any
+
+COMMIT = "c0ffee" * 6 + "c0de"
+TOKEN = "secret-of-the-test"
+
+
+class _Answering(BaseHTTPRequestHandler):
+    def answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def hub(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """Serve owner/data to those who have the token; yields the address and the paths of the files that were fetched.
+
+    A file with "short" in its name comes incomplete.
+    """
+    fetched: list[str] = []
+
+    class Handler(_Answering):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if not re.match(r"/(api/)?datasets/owner/data(/|$)", path) or self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+            elif found := re.match(r"/datasets/owner/data/resolve/\w+/(.*)", path):
+                fetched.append(found[1])
+                self.answer(200, files[found[1]] if "short" not in found[1] else b"{")
+            elif found := re.match(r"/api/datasets/owner/data/tree/\w+/?(.*)", path):
+                self.listing(found[1], "recursive=true" in self.path.lower())
+            elif path.endswith(("/data", "/main", COMMIT)):
+                self.answer(200, json.dumps({"id": "owner/data", "sha": COMMIT, "siblings": []}).encode())
+            else:
+                self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+
+        def do_POST(self) -> None:
+            """Only the paths of files are asked for."""
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]
+            self.answer(200, json.dumps([_entry(name, files[name]) for name in asked if name in files]).encode())
+
+        def listing(self, folder: str, recursive: bool) -> None:
+            folders = {str(parent): b"" for name in files for parent in PurePosixPath(name).parents if parent.name}
+            below = {name: content for name, content in {**folders, **files}.items() if PurePosixPath(folder) in PurePosixPath(name).parents}
+            found = [_entry(name, content) for name, content in below.items() if recursive or PurePosixPath(name).parent == PurePosixPath(folder)]
+            self.answer(200, json.dumps(found).encode()) if found else self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", fetched
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _entry(name: str, content: bytes) -> dict[str, Any]:
+    return {"type": "file" if content else "directory", "path": name, "size": len(content), "oid": "0" * 40}
