@@ -121,7 +121,10 @@ def existing(name, path) {
 
 // The splits of an earlier run, as files: of a directory, Nextflow would not see that what is in it changed
 def splitsOf(directory) {
-    return ['train', 'validation', 'test'].collect { split -> existing('previous_dataset', "${directory.toString().replaceFirst('/+$', '')}/${split}.parquet") }
+    return ['train', 'validation', 'test'].collect { split ->
+        def found = file("${directory.toString().replaceFirst('/+$', '')}/${split}.parquet")
+        found.exists() ? found : error("--previous_dataset: there is no ${split}.parquet in ${directory}. Give the directory data of an earlier run's results.")
+    }
 }
 
 // Several paths, of files, directories or patterns, as files
