@@ -3,9 +3,9 @@
 
     clean_records.py --records collected.parquet < settings.json
 
-The settings hold the groups cleaning, collection and personal_data. Writes cleaned.parquet, clean_records.dropped.parquet and the receipt
-clean_records.json. A rule returns None or the reason to drop; reasons are counted by source. Personal data goes before anything is written,
-what is dropped included. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
+The settings hold the groups cleaning, collection and personal_data. Writes cleaned.parquet, clean_records.dropped.parquet, clean_records.sample.jsonl
+(records to look at, before and after) and the receipt clean_records.json. A rule returns None or the reason to drop; reasons are counted by
+source. Personal data goes before anything is written, what is dropped included. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from llamaflow.languages import language_of
 from llamaflow.personal import Redactor
 from llamaflow.quality import fault as quality_fault
 from llamaflow.records import DroppedWriter, ParquetWriter, Record, content_id, read_rows, texts_of, turns_of
+from llamaflow.samples import CleaningSample
 from llamaflow.steps import read_settings, receipt
 from llamaflow.textrepair import repair
 
@@ -69,10 +70,10 @@ class Rules:
 
 
 def run(records: Path, rules: Rules, outdir: Path, settings: Mapping[str, Any]) -> None:
-    cleaned, rejected = outdir / "cleaned.parquet", outdir / f"{STEP}.dropped.parquet"
+    cleaned, rejected, shown = outdir / "cleaned.parquet", outdir / f"{STEP}.dropped.parquet", outdir / f"{STEP}.sample.jsonl"
     counts: Counter[str] = Counter()
     personal: dict[str, Counter[PersonalType]] = {}
-    changed = 0
+    changed, sample = 0, CleaningSample(rules.personal.phone_regions, repair)
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
         with ParquetWriter(cleaned) as kept, DroppedWriter(rejected, STEP) as dropped:
@@ -85,16 +86,19 @@ def run(records: Path, rules: Rules, outdir: Path, settings: Mapping[str, Any]) 
                 if unwanted:
                     dropped.drop(record["source"], record["meta"]["location"], unwanted, repaired, by_choice=not problem)
                     continue
-                changed += any(repaired[field] != record[field] for field in ("text", *FIELDS))
+                is_changed = any(repaired[field] != record[field] for field in ("text", *FIELDS))
+                changed += is_changed
                 kept.write(finished(repaired, rules.cleaning.system_prompt))
+                sample.offer(record, repaired, changed=is_changed)
                 counts[record["source"]] += 1
             dropped.refuse_too_many(counts, rules.collection.max_dropped_fraction)
             if not kept.count:
                 raise DataError(
                     f"all records were dropped: {_listed(dropped.reasons) or 'there were none'}. See the cleaning parameters in docs/parameters.md."
                 )
-        written.add_output(cleaned)
-        written.add_output(rejected)
+        sample.write(shown)
+        for path in (cleaned, rejected, shown):
+            written.add_output(path)
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
         found = {source: dict(sorted(types.items())) for source, types in sorted(personal.items()) if types}
         written.counts = {"records": kept.count, "changed": changed, "dropped": dropped.reasons, "sources": by_source, "personal_data": found}

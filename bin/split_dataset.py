@@ -3,8 +3,8 @@
 
     split_dataset.py --records deduplicated.parquet --receipts */collect_source.json ... --dropped */*.dropped.parquet ... < settings.json
 
-The settings hold the groups splitting and personal_data. Writes the directory dataset/ (train, validation, test and dropped.parquet, dataset.json) and
-the receipt split_dataset.json. Splits that the user gave are kept (but see splits.read_index); the rest is drawn as splits.py says.
+The settings hold the groups splitting and personal_data. Writes the directory dataset/ (train, validation, test and dropped.parquet, dataset.json, the
+data card README.md and croissant.json) and the receipt split_dataset.json. Splits that the user gave are kept (but see splits.read_index); the rest is drawn as splits.py says.
 """
 
 from __future__ import annotations
@@ -12,26 +12,34 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llamaflow.croissant import croissant
 from llamaflow.data_params import PERSONAL_TYPES, Action, PersonalData, PersonalType, Splitting, actions_of
+from llamaflow.datacard import data_card, described, origin_of
 from llamaflow.errors import exits_cleanly
-from llamaflow.files import read_json, sha256, write_json
+from llamaflow.files import read_json, sha256, write_json, write_text
+from llamaflow.histograms import by_doubling
+from llamaflow.histograms import summary as percentiles
+from llamaflow.licences import NOT_GIVEN, hub_names
 from llamaflow.limits import LABELS_LISTED
 from llamaflow.personal import Redactor
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, read_batches, read_rows, values
+from llamaflow.samples import DroppedSample, chosen, read_candidates
 from llamaflow.splits import Numbers, draw, read_index, refuse_empty_splits, straddling
 from llamaflow.steps import read_settings, receipt
 from llamaflow.subjects import read_subjects
 
 STEP = "split_dataset"
 STEPS_BEFORE = ("collect_source", "clean_records", "deduplicate_records")
+GROUPS = ("collection", "cleaning", "personal_data", "deduplication", "splitting")  # of parameters that decide what is in the data
 CONVERSATIONS = ("messages", "prompt", "chosen")  # columns of what is trained on
 
 
@@ -40,6 +48,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--records", type=Path, required=True, help="records of deduplicate_records")
     parser.add_argument("--receipts", type=Path, nargs="*", default=[], help="receipts of the steps before, for the funnel")
     parser.add_argument("--dropped", type=Path, nargs="*", default=[], help="what the steps before dropped")
+    parser.add_argument("--samples", type=Path, nargs="*", default=[], help="records to look at, of clean_records")
     parser.add_argument("--erase", type=Path, help="a subject_id a line: nothing of what these people said is written")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
@@ -49,6 +58,7 @@ def run(
     records: Path,
     receipts: Sequence[Path],
     dropped: Sequence[Path],
+    samples: Sequence[Path],
     splitting: Splitting,
     personal: PersonalData,
     erase: Path | None,
@@ -57,14 +67,15 @@ def run(
 ) -> None:
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
-        written.inputs |= {f"{number}/{path.name}": sha256(path) for number, path in enumerate([*receipts, *dropped], 1)}
+        written.inputs |= {f"{number}/{path.name}": sha256(path) for number, path in enumerate([*receipts, *dropped, *samples], 1)}
         index = read_index(records, splitting)
         assigned = draw(index)
         refuse_empty_splits(index, assigned)
         dataset = outdir / "dataset"
         dataset.mkdir(exist_ok=True)
-        summary = _write_splits(records, assigned, dataset)
-        _write_dropped(dropped, personal, read_subjects(erase), dataset / "dropped.parquet")
+        candidates = read_candidates(samples)
+        summary, left = _write_splits(records, assigned, dataset, candidates)
+        lost = _write_dropped(dropped, personal, read_subjects(erase), dataset / "dropped.parquet")
         made = [read_json(path) for path in receipts]
         steps = funnel(made)
         for entry in steps:  # a source of which nothing is left is listed too
@@ -75,15 +86,27 @@ def run(
             "funnel": steps,
             "personal_data": {"action": personal.personal_data, "found": _personal_data(made)},
             "settings": splitting.model_dump(),
+            "origins": {one["settings"]["source"]["id"]: origin_of(one) for one in made if one["step"] == STEPS_BEFORE[0]},
+            "sample": {"kept": chosen(candidates[place] for place in left), "dropped": lost},
         }
         write_json(dataset / "dataset.json", description)
+        write_text(dataset / "README.md", data_card(description, _parameters([settings, *(one["settings"] for one in made)])))
+        write_json(dataset / "croissant.json", croissant(dataset, described(description), description["sha256"], hub_names(description["licenses"])))
         written.add_output(dataset)
         written.counts = {"records": len(assigned), "splits": summary["splits"]}
 
 
-def _write_splits(records: Path, assigned: Numbers, dataset: Path) -> dict[str, Any]:
+def _parameters(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The parameters that the steps were given, without the list of people to be erased, which is nobody's business."""
+    given = {name: value for one in settings for group in GROUPS for name, value in one.get(group, {}).items()}
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items() if name != "erase_subjects" and value is not None}
+
+
+def _write_splits(records: Path, assigned: Numbers, dataset: Path, candidates: Collection[tuple[str, str]]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The summary of what was written, and which of the candidates (id, source) are part of it."""
     counts: Counter[tuple[Any, ...]] = Counter()
-    characters, texts, digest, position = Counter[str](), {split: Counter[str]() for split in SPLITS}, 0, 0
+    lengths, texts, digest, position = {split: Counter[int]() for split in SPLITS}, {split: Counter[str]() for split in SPLITS}, 0, 0
+    left: set[tuple[str, str]] = set()
     with ExitStack() as stack:
         writers = [stack.enter_context(ParquetWriter(dataset / f"{split}.parquet")) for split in SPLITS]
         for batch in read_batches(records):
@@ -92,17 +115,29 @@ def _write_splits(records: Path, assigned: Numbers, dataset: Path) -> dict[str, 
             for place, split in enumerate(SPLITS):
                 rows = batch.filter(pa.array(places == place))
                 writers[place].write_batch(rows)
-                characters[split] += _characters(rows, "text", *CONVERSATIONS, "rejected")
+                lengths[split].update(_lengths(rows))
                 texts[split].update(_texts(rows))
-                digest += sum(_id_number(split, identity) for identity in values(rows, "id"))
+                identities = values(rows, "id")
+                digest += sum(_id_number(split, identity) for identity in identities)
+                left.update(place for place in zip(identities, values(rows, "source"), strict=True) if place in candidates)
                 meta = rows["meta"]
                 columns = (rows["source"], rows["type"], rows["label"], pc.struct_field(meta, "language"), pc.struct_field(meta, "license"))
                 counts.update((split, *row) for row in zip(*(column.to_pylist() for column in columns), strict=True))
-    return _summary(counts, characters, digest) | {"texts": texts}
+    return _summary(counts, lengths, digest) | {"texts": texts}, sorted(left)
 
 
 def _id_number(split: str, identity: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{split}\0{identity}".encode()).digest())
+
+
+def _lengths(rows: pa.RecordBatch) -> list[int]:
+    """Characters of each record, in all its texts."""
+    texts: Any = rows["text"]
+    lengths = np.array(pc.fill_null(pc.utf8_length(texts), 0))
+    for column in (*CONVERSATIONS, "rejected"):
+        contents = pc.fill_null(pc.utf8_length(pc.struct_field(pc.list_flatten(rows[column]), "content")), 0)
+        lengths = lengths + np.bincount(pc.list_parent_indices(rows[column]), weights=contents, minlength=rows.num_rows).astype(np.int64)
+    return list(lengths.tolist())
 
 
 def _characters(rows: pa.RecordBatch, *columns: str) -> int:
@@ -130,8 +165,8 @@ def _sum(numbers: Any) -> int:
     return int(pc.sum(numbers).as_py() or 0)
 
 
-def _summary(counts: Counter[tuple[Any, ...]], characters: Counter[str], digest: int) -> dict[str, Any]:
-    totals, types, languages = Counter[str](), Counter[str](), Counter[str]()
+def _summary(counts: Counter[tuple[Any, ...]], lengths: Mapping[str, Counter[int]], digest: int) -> dict[str, Any]:
+    totals, types, languages, licences = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     sources: dict[str, dict[str, Any]] = {}
     labels: dict[str, Counter[str]] = {}
     for (split, source, kind, label, language, license_name), count in counts.items():
@@ -142,6 +177,7 @@ def _summary(counts: Counter[tuple[Any, ...]], characters: Counter[str], digest:
         totals[split] += count
         types[kind] += count
         languages[language or "unknown"] += count
+        licences[license_name or NOT_GIVEN] += count
         if label:
             labels.setdefault(label, Counter())[split] += count
     for entry in sources.values():
@@ -155,8 +191,14 @@ def _summary(counts: Counter[tuple[Any, ...]], characters: Counter[str], digest:
         "labels": {label: {split: labels[label][split] for split in SPLITS} for label in most},
         "types": dict(sorted(types.items())),
         "languages": dict(sorted(languages.items())),
-        "characters": {split: {"total": characters[split], "mean": round(characters[split] / totals[split], 1)} for split in SPLITS},
+        "licenses": dict(sorted(licences.items())),
+        "characters": {split: _described(lengths[split]) for split in SPLITS},
     }
+
+
+def _described(lengths: Counter[int]) -> dict[str, Any]:
+    total = sum(length * count for length, count in lengths.items())
+    return {"total": total, "mean": round(total / lengths.total(), 1), **percentiles(lengths), "histogram": by_doubling(lengths)}
 
 
 def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -175,10 +217,11 @@ def _personal_data(receipts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
     return dict(sorted(entry for made in receipts for entry in made["counts"].get("personal_data", {}).items()))
 
 
-def _write_dropped(files: Sequence[Path], personal: PersonalData, erased: frozenset[str], target: Path) -> None:
-    """All that was dropped. What is personal in rows that could not even be read goes here; the steps after that saw to it themselves."""
+def _write_dropped(files: Sequence[Path], personal: PersonalData, erased: frozenset[str], target: Path) -> list[dict[str, Any]]:
+    """All that was dropped, of which some is returned to be shown. What is personal in rows that could not even be read goes here; the steps after that saw to it themselves."""
     actions = actions_of(personal.personal_data)
     masked: dict[PersonalType, Action] = {kind: "keep" if actions[kind] == "keep" else "mask" for kind in PERSONAL_TYPES}
+    sample = DroppedSample(personal.phone_regions)
     with ParquetWriter(target, DROPPED_SCHEMA) as writer:
         for file in files:
             for row in read_rows(file):
@@ -187,6 +230,8 @@ def _write_dropped(files: Sequence[Path], personal: PersonalData, erased: frozen
                 elif row["step"] == STEPS_BEFORE[0]:
                     row["record"] = Redactor(masked, personal.phone_regions)(row["record"])
                 writer.write(row)
+                sample.offer(row)
+    return sample.chosen()
 
 
 @exits_cleanly
@@ -194,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     splitting, personal = Splitting.model_validate(settings.get("splitting", {})), PersonalData.model_validate(settings.get("personal_data", {}))
-    run(args.records, args.receipts, args.dropped, splitting, personal, args.erase, args.outdir, settings)
+    run(args.records, args.receipts, args.dropped, args.samples, splitting, personal, args.erase, args.outdir, settings)
 
 
 if __name__ == "__main__":
