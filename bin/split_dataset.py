@@ -26,7 +26,7 @@ from llamaflow.data_params import PERSONAL_TYPES, Action, PersonalData, Personal
 from llamaflow.datacard import data_card, described, origin_of
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, sha256, write_json, write_text
-from llamaflow.histograms import by_doubling
+from llamaflow.histograms import binned
 from llamaflow.histograms import summary as percentiles
 from llamaflow.licences import NOT_GIVEN, hub_names
 from llamaflow.limits import LABELS_LISTED
@@ -198,7 +198,7 @@ def _summary(counts: Counter[tuple[Any, ...]], lengths: Mapping[str, Counter[int
 
 def _described(lengths: Counter[int]) -> dict[str, Any]:
     total = sum(length * count for length, count in lengths.items())
-    return {"total": total, "mean": round(total / lengths.total(), 1), **percentiles(lengths), "histogram": by_doubling(lengths)}
+    return {"total": total, "mean": round(total / lengths.total(), 1), **percentiles(lengths), "histogram": binned(lengths)}
 
 
 def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

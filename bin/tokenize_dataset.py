@@ -18,7 +18,7 @@ from llamaflow.chat import encoded, pieces_of
 from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.fertility import RECORDS, Fertility, language_of
 from llamaflow.files import read_json, write_json
-from llamaflow.histograms import by_doubling, summary
+from llamaflow.histograms import binned, summary
 from llamaflow.models import load_tokenizer, trusted
 from llamaflow.records import count_rows, read_rows
 from llamaflow.steps import read_settings, receipt
@@ -94,7 +94,7 @@ def described(lengths: Mapping[str, Counter[int]], max_length: int) -> dict[str,
 
 def _described(counts: Counter[int], max_length: int) -> dict[str, Any]:
     longer = sum(count for length, count in counts.items() if length > max_length)
-    return {"records": counts.total(), **summary(counts), "longer": round(longer / max(1, counts.total()), 6), "histogram": by_doubling(counts)}
+    return {"records": counts.total(), **summary(counts), "longer": round(longer / max(1, counts.total()), 6), "histogram": binned(counts)}
 
 
 def why_nothing(counts: dict[str, int], max_length: int) -> str:

@@ -46,7 +46,7 @@ class Fertility:
             counts.update(tokens=len(ids), words=words, characters=len(text), unknown=ids.count(self._tokenizer.unk_token_id))
 
     def by_language(self) -> dict[str, dict[str, Any]]:
-        """Of each language: words, tokens_per_word (in WITHOUT_SPACES, tokens a character), characters_per_token, unknown (share), warning or None."""
+        """Of each language: words, tokens_per_word (in WITHOUT_SPACES, tokens a character), characters_per_token, unknown (share), fits (None if it cannot be told), warning or None."""
         made = {
             language: {
                 "words": counts["words"],
@@ -57,7 +57,7 @@ class Fertility:
             for language, counts in sorted(self._counts.items())
             if counts["words"] and counts["tokens"]
         }
-        return {language: fit | {"warning": warning(language, fit, made.get("en"))} for language, fit in made.items()}
+        return {language: fit | _verdict(language, fit, made.get("en")) for language, fit in made.items()}
 
 
 def language_of(record: Mapping[str, Any]) -> str:
@@ -68,6 +68,12 @@ def language_of(record: Mapping[str, Any]) -> str:
 def _texts(record: Mapping[str, Any]) -> list[str]:
     texts = [message["content"] for message in conversation_of(dict(record)) or [] if message["role"] != "system"] or [record["text"] or ""]
     return [text if len(text) <= CHARACTERS else text[:CHARACTERS].rpartition(" ")[0] or text[:CHARACTERS] for text in texts]
+
+
+def _verdict(language: str, fit: Mapping[str, Any], english: Mapping[str, Any] | None) -> dict[str, Any]:
+    problem = warning(language, fit, english)
+    can_be_told = problem or (language != "unknown" and fit["words"] >= WORDS)
+    return {"fits": problem is None if can_be_told else None, "warning": problem}
 
 
 def warning(language: str, fit: Mapping[str, Any], english: Mapping[str, Any] | None) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
@@ -19,13 +21,13 @@ def summary(counts: Mapping[int, int]) -> dict[str, Any]:
     return found | {"max": max(counts, default=None)}
 
 
-def by_doubling(counts: Mapping[int, int]) -> dict[str, int]:
-    """How many lengths are in 1, 2 to 3, 4 to 7 and so on, by the lower end; ends are left out where there is nothing."""
-    bins: dict[int, int] = {}
+def binned(counts: Mapping[int, int]) -> list[list[int]]:
+    """[[low, high, records], ...]: two bins a doubling (64 to 95, 96 to 127), from the first to the last that has any."""
+    if not counts:
+        return []
+    ends = sorted({end for power in range(max(counts).bit_length() + 1) for end in (1 << power, 3 << power >> 1)} | {0})
+    bins = [[low, high - 1, 0] for low, high in pairwise(ends)]
     for length, count in counts.items():
-        low = 1 << max(0, length.bit_length() - 1)
-        bins[low] = bins.get(low, 0) + count
-    if not bins:
-        return {}
-    lows = range(min(bins).bit_length() - 1, max(bins).bit_length())
-    return {str(1 << power): bins.get(1 << power, 0) for power in lows}
+        bins[bisect_right(ends, length) - 1][2] += count
+    filled = [place for place, (_, _, count) in enumerate(bins) if count]
+    return bins[filled[0] : filled[-1] + 1]

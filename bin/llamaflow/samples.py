@@ -17,7 +17,7 @@ from llamaflow.personal import Redactor, find
 from llamaflow.records import Record
 
 CANDIDATES = 60  # of a source, of each kind: later steps leave some of them out
-SHOWN = {True: 12, False: 8}  # records that cleaning changed, and that it did not
+SHOWN, CHANGED = 20, 12  # records, and how many of them at most cleaning changed
 OF_A_REASON, DROPPED = 3, 20
 LONGEST = 700  # characters of a record shown
 MASKED: dict[PersonalType, Action] = dict.fromkeys(PERSONAL_TYPES, "mask")
@@ -48,7 +48,7 @@ class CleaningSample:
 
     def __init__(self, regions: Sequence[str], repair: Callable[[str], str]) -> None:
         self._regions, self._repair = regions, repair
-        self._lowest = {is_changed: Lowest(CANDIDATES) for is_changed in SHOWN}
+        self._lowest = {is_changed: Lowest(CANDIDATES) for is_changed in (True, False)}
 
     def offer(self, before: Record, after: Record, *, changed: bool) -> None:
         lowest = self._lowest[changed]
@@ -73,7 +73,8 @@ def read_candidates(files: Iterable[Path]) -> dict[tuple[str, str], Candidate]:
 def chosen(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Those to be shown, of the candidates that came through all steps."""
     ordered = sorted(candidates, key=lambda candidate: (candidate["id"], candidate["source"]))
-    return [candidate for is_changed, count in SHOWN.items() for candidate in [one for one in ordered if one["changed"] == is_changed][:count]]
+    changed = [candidate for candidate in ordered if candidate["changed"]][:CHANGED]
+    return [*changed, *[candidate for candidate in ordered if not candidate["changed"]][: SHOWN - len(changed)]]
 
 
 class DroppedSample:

@@ -42,9 +42,12 @@ def test_a_language_that_the_tokenizer_never_saw_is_warned_of(fertility: Fertili
         * 80
     )
     chinese = "\u5458\u5de5\u53ef\u4ee5\u8bf7\u5047\uff0c\u7ecf\u7406\u6279\u51c6\u3002" * 60
-    fertility.add([record("en", ENGLISH), record("ru", russian), record("zh", chinese), record(None, russian), record("pt", "Poucas palavras.")], 1)
+    for language, text in (("en", ENGLISH), ("ru", russian), ("zh", chinese), (None, russian)):
+        fertility.add([record(language, f"{number} {text}") for number in range(4)], 1)
+    fertility.add([record("pt", "Poucas palavras.")], 1)
     fits = fertility.by_language()
     assert {language for language, fit in fits.items() if fit["warning"]} == {"ru", "zh"}
+    assert {language: fit["fits"] for language, fit in fits.items()} == {"en": True, "ru": False, "zh": False, "unknown": None, "pt": None}
     assert "tokens a word" in fits["ru"]["warning"]
     assert "tokens a character" in fits["zh"]["warning"]
 

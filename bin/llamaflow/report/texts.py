@@ -7,34 +7,34 @@ from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
-from llamaflow.report import Results, safe, section
+from llamaflow.report import DASH, Results, safe, section
 from llamaflow.report.data import SPLIT_COLOURS
 from llamaflow.report.tables import table_config
 
 PARTS = re.compile(r"\n|[^\S\n]+|\S+")
 MASK = re.compile(r"\[[A-Z_]+(?:_\d+| [0-9a-f]+)\]")
+FIT = {True: "well", False: "badly", None: DASH}
 FITS = [{"well": "#0f9d8a"}, {"badly": "#d6336c"}]
 
 
 def text_lengths(results: Results) -> dict[str, Any] | None:
     """Characters of a record, by split; None if dataset.json does not tell them."""
-    histograms = {split: found["histogram"] for split, found in results.dataset.get("characters", {}).items() if found.get("histogram")}
-    if not histograms:
+    found = {split: of for split, of in results.dataset.get("characters", {}).items() if of.get("histogram")}
+    if not found:
         return None
-    lows = sorted({int(low) for histogram in histograms.values() for low in histogram})
-    data = {
-        split.capitalize(): {_bin(low): round(100 * histogram.get(str(low), 0) / sum(histogram.values()), 2) for low in lows}
-        for split, histogram in histograms.items()
-    }
+    bins = sorted({(low, high) for of in found.values() for low, high, _ in of["histogram"]})
+    data = {split.capitalize(): _shares(of["histogram"], bins) for split, of in found.items()}
     pconfig = {"title": "Characters of a record, by split", "xlab": "Characters", "ylab": "Share of records", "ysuffix": " %", "ymin": 0, "categories": True}
-    pconfig |= {"colors": {split.capitalize(): colour for split, colour in SPLIT_COLOURS.items()}, "smooth_points": len(lows) + 1}
-    medians = ", ".join(f"{found['p50']:,} in {split}" for split, found in results.dataset["characters"].items())
-    text = f"Characters of a record in all its messages; half of the records have at most {medians}. The curves should look alike: otherwise the test asks for something else than the training teaches."
+    pconfig |= {"colors": {split.capitalize(): SPLIT_COLOURS[split] for split in found}, "smooth_points": len(bins) + 1}
+    medians = ", ".join(f'{of["p50"]:,} in <b style="color: {SPLIT_COLOURS[split]}">{split}</b>' for split, of in found.items())
+    text = f"Half of the records have at most so many characters in all their messages: {medians}. Where a curve is unlike the others, the test asks for something else than the training teaches."
     return section("text_lengths", "How long the records are", text, "linegraph", data, pconfig=pconfig)
 
 
-def _bin(low: int) -> str:
-    return f"{low:,}" if low == 1 else f"{low:,} to {2 * low - 1:,}"
+def _shares(histogram: list[list[int]], bins: list[tuple[int, int]]) -> dict[str, float]:
+    """Per cent of the records in each bin."""
+    counts, total = {low: count for low, _, count in histogram}, sum(count for _, _, count in histogram)
+    return {f"{low:,} to {high:,}" if low < high else f"{low:,}": round(100 * counts.get(low, 0) / total, 2) for low, high in bins}
 
 
 def clusters(results: Results) -> dict[str, Any] | None:
@@ -44,7 +44,7 @@ def clusters(results: Results) -> dict[str, Any] | None:
         return None
     data = {f"{size} records": {"clusters": count} for size, count in sizes.items()}
     labels = {"ylab": "Clusters", "cpswitch": False, "tt_decimals": 0, "sort_samples": False}
-    text = f"{sum(sizes.values()):,} times several records said the same or nearly the same; one of each cluster was kept. Large clusters are often templates or copied pages."
+    text = f"Clusters of records that said the same or nearly the same: {sum(sizes.values()):,}. One record of each was kept. Large clusters are often templates or copied pages."
     categories = {"clusters": {"name": "Clusters", "color": "#f08c00"}}
     return section("clusters", "Duplicates", text, "bargraph", data, categories=categories, pconfig={"title": "Clusters of duplicates, by size"} | labels)
 
@@ -73,7 +73,7 @@ def tokenizers(results: Results) -> dict[str, Any] | None:
 def _fit(fit: Mapping[str, Any], lengths: Mapping[str, Any]) -> dict[str, Any]:
     cells = {name: fit[name] for name in ("tokens_per_word", "characters_per_token")} | {
         "unknown": 100 * fit["unknown"],
-        "fit": "badly" if fit["warning"] else "well",
+        "fit": FIT[fit["fits"]],
     }
     return cells | {name: lengths[name] for name in ("p50", "p95", "max") if name in lengths} | ({"longer": 100 * lengths["longer"]} if lengths else {})
 

@@ -285,12 +285,12 @@ def test_personal_data_is_counted_by_source_and_type(report: Report) -> None:
 
 
 def tokenized(**more: Any) -> dict[str, Any]:
-    fit = {"words": 900, "tokens_per_word": 1.5, "characters_per_token": 4.0, "unknown": 0.0, "warning": None}
+    fit = {"words": 900, "tokens_per_word": 1.5, "characters_per_token": 4.0, "unknown": 0.0, "fits": True, "warning": None}
     lengths = {"records": 100, "p50": 40, "p95": 90, "max": 300, "longer": 0.02}
     counts = {
         "model": "tiny",
         "lengths": {"train": {"en": lengths}},
-        "languages": {"en": fit, "ru": fit | {"tokens_per_word": 6.0, "warning": "6.00 tokens a word"}},
+        "languages": {"en": fit, "ru": fit | {"tokens_per_word": 6.0, "fits": False, "warning": "6.00 tokens a word"}},
     }
     return {"step": "tokenize_dataset", "seconds": 1.0, "peak_memory_bytes": 1, "settings": {"max_length": 256}, "counts": counts | more}
 
@@ -306,8 +306,8 @@ def test_a_tokenizer_that_fits_a_language_badly_is_warned_of(report: Report) -> 
 
 def test_lengths_are_shares_of_each_split(report: Report) -> None:
     report.grid()
-    report.dataset["characters"] = {"train": {"p50": 70, "histogram": {"64": 3, "128": 1}}, "test": {"p50": 130, "histogram": {"128": 5}}}
-    assert report.write()["text_lengths"]["data"] == {"Train": {"64 to 127": 75, "128 to 255": 25}, "Test": {"64 to 127": 0, "128 to 255": 100}}
+    report.dataset["characters"] = {"train": {"p50": 70, "histogram": [[64, 95, 3], [96, 127, 1]]}, "test": {"p50": 100, "histogram": [[96, 127, 5]]}}
+    assert report.write()["text_lengths"]["data"] == {"Train": {"64 to 95": 75, "96 to 127": 25}, "Test": {"64 to 95": 0, "96 to 127": 100}}
 
 
 def sample(text: str = "user: Who?") -> dict[str, Any]:
@@ -328,7 +328,7 @@ def test_records_are_shown_before_and_after(report: Report) -> None:
 @pytest.mark.slow
 def test_multiqc_takes_what_is_told_of_the_data(report: Report) -> None:
     report.grid()
-    report.dataset |= {"sample": sample(HOSTILE), "characters": {"train": {"p50": 70, "histogram": {"64": 3}}}}
+    report.dataset |= {"sample": sample(HOSTILE), "characters": {"train": {"p50": 70, "histogram": [[64, 95, 3]]}}}
     report.receipts += [
         tokenized(model=HOSTILE),
         {"step": "deduplicate_records", "seconds": 1, "peak_memory_bytes": 1, "counts": {"clusters": {"2": 3, "3 to 4": 1}}},
