@@ -86,7 +86,7 @@ def run(
             "funnel": steps,
             "personal_data": {"action": personal.personal_data, "found": _personal_data(made)},
             "settings": splitting.model_dump(),
-            "origins": {one["settings"]["source"]["id"]: origin_of(one) for one in made if one["step"] == STEPS_BEFORE[0]},
+            "origins": dict(sorted((one["settings"]["source"]["id"], origin_of(one)) for one in made if one["step"] == STEPS_BEFORE[0])),
             "sample": {"kept": chosen(candidates[place] for place in left), "dropped": lost},
         }
         write_json(dataset / "dataset.json", description)
