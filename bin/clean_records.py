@@ -3,9 +3,10 @@
 
     clean_records.py --records collected.parquet/00001.parquet < settings.json
 
-The settings hold the groups cleaning and personal_data. Writes cleaned.parquet, clean_records.dropped.parquet and the receipt clean_records.json.
-Every record is looked at alone, so that several tasks may share a source; whether it lost too many is asked in deduplicate_records. A rule returns None or the reason to drop; reasons are counted by source. Personal data goes before anything is written,
-what is dropped included. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
+The settings hold the groups cleaning and personal_data. Every record is looked at alone, so that several tasks may share a source; whether it lost
+too many is asked in deduplicate_records. Writes cleaned.parquet, clean_records.dropped.parquet, clean_records.sample.jsonl
+(records to look at, before and after) and the receipt clean_records.json. A rule returns None or the reason to drop; reasons are counted by
+source. Personal data goes before anything is written, what is dropped included. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from llamaflow.languages import language_of
 from llamaflow.personal import Redactor
 from llamaflow.quality import fault as quality_fault
 from llamaflow.records import DroppedWriter, ParquetWriter, Record, content_id, read_rows, texts_of, turns_of
+from llamaflow.samples import CleaningSample
 from llamaflow.steps import read_settings, receipt
 from llamaflow.textrepair import repair
 
@@ -68,10 +70,10 @@ class Rules:
 
 
 def run(records: Path, rules: Rules, outdir: Path, settings: Mapping[str, Any]) -> None:
-    cleaned, rejected = outdir / "cleaned.parquet", outdir / f"{STEP}.dropped.parquet"
+    cleaned, rejected, shown = outdir / "cleaned.parquet", outdir / f"{STEP}.dropped.parquet", outdir / f"{STEP}.sample.jsonl"
     counts: Counter[str] = Counter()
     personal: dict[str, Counter[PersonalType]] = {}
-    changed = 0
+    changed, sample = 0, CleaningSample(rules.personal.phone_regions, repair)
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
         with ParquetWriter(cleaned) as kept, DroppedWriter(rejected, STEP) as dropped:
@@ -84,11 +86,14 @@ def run(records: Path, rules: Rules, outdir: Path, settings: Mapping[str, Any]) 
                 if unwanted:
                     dropped.drop(record["source"], record["meta"]["location"], unwanted, repaired, by_choice=not problem)
                     continue
-                changed += any(repaired[field] != record[field] for field in ("text", *FIELDS))
+                is_changed = any(repaired[field] != record[field] for field in ("text", *FIELDS))
+                changed += is_changed
                 kept.write(finished(repaired, rules.cleaning.system_prompt))
+                sample.offer(record, repaired, changed=is_changed)
                 counts[record["source"]] += 1
-        written.add_output(cleaned)
-        written.add_output(rejected)
+        sample.write(shown)
+        for path in (cleaned, rejected, shown):
+            written.add_output(path)
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
         found = {source: dict(sorted(types.items())) for source, types in sorted(personal.items()) if types}
         written.counts = {

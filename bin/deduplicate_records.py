@@ -34,6 +34,7 @@ from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.faults import refuse_what_cleaning_left
 from llamaflow.files import read_json, sha256
 from llamaflow.identities import group_of, number_of, subject_of
+from llamaflow.mixture import sampled
 from llamaflow.previous import Previous, files_of, read_previous
 from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, texts_of, values
 from llamaflow.similar import Array, Similarities
@@ -42,8 +43,9 @@ from llamaflow.subjects import read_subjects
 from llamaflow.words import compared
 
 STEP = "deduplicate_records"
-KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request", "near-duplicate of an earlier test record")  # by number
-EXACT, NEAR, ERASED, EARLIER = 1, 2, 3, 4
+KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request", "near-duplicate of an earlier test record", "beyond max_records")  # by number
+EXACT, NEAR, ERASED, EARLIER, BEYOND = range(1, 6)
+WITHOUT_TEXT = (REASONS[ERASED], REASONS[BEYOND])
 STAYS, TESTED, VALIDATING, OTHER = range(4)  # ranks: test record of the earlier run, will be test, given as validation; the lowest is kept
 TEST = SPLITS.index("test")
 TEXTS = ("text", "messages", "prompt", "chosen", "rejected")
@@ -84,6 +86,7 @@ def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Pat
         clusters = clusters_of([*given.records, *reference], index, rules.near_duplicate_threshold, outdir)
         verdicts = judge(index, clusters)
         _refuse_nothing(verdicts)
+        sample(given.records, verdicts, settings.get("max_records_of", {}), rules.max_records)
         known = Benchmarks(given.benchmarks)
         with ParquetWriter(deduplicated) as kept, DroppedWriter(rejected, STEP) as dropped:
             _write(given.records, index, verdicts, known, kept, dropped)
@@ -109,7 +112,7 @@ def _write(records: Sequence[Path], index: Index, verdicts: Array, known: Benchm
         reasons[is_kept] = known.reasons(_compared(batch.filter(pa.array(is_kept))), index.ranks[here][is_kept] <= TESTED)
         kept.write_batch(batch.filter(pa.array(reasons == "")))
         for reason, record in zip(reasons[reasons != ""], batch.filter(pa.array(reasons != "")).to_pylist(), strict=True):
-            dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason == REASONS[ERASED] else record)
+            dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason in WITHOUT_TEXT else record)
 
 
 def _compared(batch: pa.RecordBatch) -> Iterator[str]:
@@ -207,6 +210,16 @@ def judge(index: Index, clusters: Array) -> Array:
     verdicts[~is_repeated & (index.ranks == STAYS) & index.is_record] = KEPT  # also where a new record is near to several of them
     verdicts[np.isin(clusters, clusters[index.erased])] = ERASED
     return verdicts[index.is_record]
+
+
+def sample(records: Sequence[Path], verdicts: Array, limits: Mapping[str, int], most: int | None) -> None:
+    """Of those that are kept, mark what is beyond max_records: of a source, or of all."""
+    if not limits and most is None:
+        return
+    rows = [row for _, batch in _batches(records, ("id", "source")) for row in zip(values(batch, "id"), values(batch, "source"), strict=True)]
+    orders, names = np.array([int(identity[:16], 16) for identity, _ in rows], dtype=np.uint64), np.array([source for _, source in rows])
+    kept = np.flatnonzero(verdicts[: len(rows)] == KEPT)
+    verdicts[kept[~sampled(orders[kept], names[kept], limits, most)]] = BEYOND
 
 
 def _refuse_nothing(verdicts: Array) -> None:

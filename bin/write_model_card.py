@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from llamaflow.cards import main_languages
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, write_text
 from llamaflow.params import Export
 from llamaflow.steps import read_settings, receipt
 from llamaflow.trials import REWARD, Trial
-
-LANGUAGE_SHARE = 0.05
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,11 +40,6 @@ def card(facts: dict[str, Any], settings: Export) -> str:
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def languages(counts: Mapping[str, int]) -> list[str]:
-    """What the model was trained in; a language of a few records may be a mistake of its detection."""
-    return sorted(language for language, count in counts.items() if language != "unknown" and count >= LANGUAGE_SHARE * sum(counts.values()))
-
-
 def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
     model, dataset = facts["model"], facts["dataset"]
     results = [{"type": name, "value": round(metric["value"], 4)} for name, metric in facts["tuned"].items()]
@@ -55,7 +49,7 @@ def metadata(facts: dict[str, Any], settings: Export) -> dict[str, Any]:
         "library_name": "peft" if needs_its_adapter(facts) else "transformers",
         "pipeline_tag": task,
         "license": settings.license or model.get("license"),
-        "language": languages(dataset.get("languages", {})) or None,
+        "language": main_languages(dataset.get("languages", {})) or None,
         "tags": ["llamaflow", facts["trial"].technique, *([facts["trial"].stage] if facts["trial"].stage != "sft" else [])],
         "model-index": [
             {

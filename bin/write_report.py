@@ -21,7 +21,7 @@ from llamaflow import __version__
 from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json, write_json, write_text
 from llamaflow.params import Generic
-from llamaflow.report import Results, bars, curves, data, safe, tables, title_of
+from llamaflow.report import Results, bars, curves, data, safe, tables, texts, title_of
 from llamaflow.report.answers import answers
 from llamaflow.report.intervals import intervals
 from llamaflow.report.plans import plan_and_fact
@@ -41,6 +41,10 @@ SECTIONS: tuple[Callable[[Results], dict[str, Any] | None], ...] = (
     data.personal_data,
     data.splits,
     data.leakage,
+    texts.text_lengths,
+    texts.clusters,
+    texts.tokenizers,
+    texts.samples,
     tables.trial_resources,
     plan_and_fact,
     bars.step_resources,

@@ -68,14 +68,30 @@ def assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[Message],
 
 def examples_of(tokenizer: PreTrainedTokenizerBase, records: list[dict[str, Any]], max_length: int) -> Iterator[Example]:
     """Token ids and labels of a batch of records; plain text longer than max_length becomes several examples, an answer that was not liked none."""
-    conversations = [conversation for record in records if (conversation := conversation_of(record)) and record.get("liked") is not False]
-    texts = [record["text"] for record in records if record["type"] == "text"]
-    yield from chat_examples(tokenizer, conversations)
-    for ids in tokenizer(texts, verbose=False)["input_ids"] if texts else ():
+    for record, example in encoded(tokenizer, records):
+        yield from pieces_of(record, example, max_length)
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, records: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Example]]:
+    """Each record, conversations first, with all its tokens and labels; an answer that was not liked is left out."""
+    talks = [(record, conversation) for record in records if (conversation := conversation_of(record)) and record.get("liked") is not False]
+    for (record, _), example in zip(talks, chat_examples(tokenizer, [conversation for _, conversation in talks]), strict=True):
+        yield record, example
+    texts = [record for record in records if record["type"] == "text"]
+    for record, ids in zip(texts, tokenizer([record["text"] for record in texts], verbose=False)["input_ids"] if texts else (), strict=True):
         ended = [*ids, tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else ids
-        # a piece begins with the last token of the one before: its first token is seen, not learnt
-        for start in range(0, max(1, len(ended) - 1), max_length - 1):
-            yield (piece := ended[start : start + max_length]), [True] * len(piece)
+        yield record, (ended, [True] * len(ended))
+
+
+def pieces_of(record: dict[str, Any], example: Example, max_length: int) -> Iterator[Example]:
+    """Plain text in pieces, a conversation as it is."""
+    ids, labelled = example
+    if record["type"] != "text":
+        yield ids, labelled
+        return
+    # a piece begins with the last token of the one before: its first token is seen, not learnt
+    for start in range(0, max(1, len(ids) - 1), max_length - 1):
+        yield ids[start : start + max_length], labelled[start : start + max_length]
 
 
 def chat_examples(tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict[str, str]]], first: int = 0) -> Iterator[Example]:

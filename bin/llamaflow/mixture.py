@@ -5,15 +5,19 @@ Sizes are bytes of text (UTF-8): no tokenizer is known yet, and a grid may have 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Numbers = np.ndarray[Any, Any]
+from llamaflow.errors import DataError
+from llamaflow.previous import Numbers
+from llamaflow.records import read_rows, texts_of
 
 
-def sampled(orders: Numbers, sources: Numbers, limits: Mapping[int, int], limit: int | None) -> Numbers:
+def sampled(orders: Numbers, sources: Numbers, limits: Mapping[Any, int], limit: int | None) -> Numbers:
     """bool [records]: at most limits[source] of each source and `limit` of all, those whose `orders` (hashes) are lowest; the same ones whatever else there is."""
     chosen = np.ones(len(orders), dtype=bool)
     for source, most in limits.items():
@@ -53,3 +57,40 @@ def repeats(sizes: Numbers, orders: Numbers, rate: float) -> Numbers:
     before = np.cumsum(sizes[by_order]) - sizes[by_order] / 2  # a record counts if more than half of it is within
     times[by_order[before < (rate - int(rate)) * sizes.sum()]] += 1
     return times
+
+
+class Mixture:
+    """How often each record is written, so that the sources have the shares of the training text that the user gave them as weights.
+
+    times: int64 [records], 1 for all but training records; described: for the data set's description, None without weights.
+    Raises DataError if nothing is left to train on.
+    """
+
+    def __init__(self, records: Path, trained: Numbers, orders: Numbers, weights: Mapping[str, float], most: float) -> None:
+        self.times = np.ones(len(trained), dtype=np.int64)
+        self.described: dict[str, dict[str, float]] | None = None
+        if not weights:
+            return
+        sizes, sources = _sizes(records, list(weights))
+        members = [np.flatnonzero(trained & (sources == place)) for place in range(len(weights))]
+        found = rates([int(sizes[rows].sum()) for rows in members], list(weights.values()), most)
+        for rows, rate in zip(members, found, strict=True):
+            self.times[rows] = repeats(sizes[rows], orders[rows], rate)
+        if not self.times[trained].any():
+            raise DataError(
+                "nothing is left to train on: the sources with a weight above 0 have no training records. Check weight and split in the samplesheet."
+            )
+        written = [int((sizes[rows] * self.times[rows]).sum()) for rows in members]
+        self.described = {
+            source: {"weight": weight, "records": len(rows), "times": round(rate, 3), "share": round(size / (sum(written) or 1), 4)}
+            for (source, weight), rows, rate, size in zip(weights.items(), members, found, written, strict=True)
+        }
+
+
+def _sizes(records: Path, sources: Sequence[str]) -> tuple[Numbers, Numbers]:
+    """Bytes of text, and the place of the source, of each record."""
+    sizes, places = array("q"), array("i")
+    for row in read_rows(records, ("source", "text", "messages", "prompt", "chosen")):
+        sizes.append(sum(len(text.encode()) for text in texts_of(row)))
+        places.append(sources.index(row["source"]))
+    return np.array(sizes, dtype=np.int64), np.array(places, dtype=np.int32)

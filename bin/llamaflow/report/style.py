@@ -40,5 +40,7 @@ h1#page_title { display: none; }
 .lf-answers .lf-hit { background: rgba(15, 157, 138, .17); border-radius: 3px; }
 .lf-score { display: block; margin-top: .35rem; color: var(--lf-muted); font-size: .8rem; }
 .lf-score b { color: inherit; font-weight: 650; } .lf-score .lf-up { color: var(--lf-accent); font-weight: 650; } .lf-score .lf-down { color: #d9480f; font-weight: 650; }
+.lf-records th:first-child { width: 12%; } .lf-records .lf-same { color: var(--lf-muted); font-style: italic; }
+.lf-records .lf-cut { background: rgba(232, 89, 12, .18); border-radius: 3px; } .lf-mask { font-size: .85em; font-weight: 600; color: var(--lf-accent); }
 @media print { .side-nav-wrapper { display: none; } }
 """

@@ -11,6 +11,7 @@ process CLEAN_RECORDS {
     output:
     tuple val(meta), path('cleaned.parquet'), emit: records
     path 'clean_records.dropped.parquet', emit: dropped
+    path 'clean_records.sample.jsonl', emit: sample
     path 'clean_records.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('ftfy'), eval('package_version.py ftfy'), topic: versions
@@ -27,7 +28,7 @@ process CLEAN_RECORDS {
 
     stub:
     """
-    touch cleaned.parquet clean_records.dropped.parquet
+    touch cleaned.parquet clean_records.dropped.parquet clean_records.sample.jsonl
     echo '{"step": "clean_records"}' > clean_records.json
     """
 }

@@ -8,6 +8,7 @@ process SPLIT_DATASET {
     path records
     path receipts, stageAs: 'receipts/?/*'
     path dropped, stageAs: 'dropped/?/*'
+    path samples, stageAs: 'samples/?/*'
     path erase, stageAs: 'erase/*'
     path previous, stageAs: 'previous/*'
     stdin
@@ -22,13 +23,13 @@ process SPLIT_DATASET {
     script:
     def args = task.ext.args ?: ''
     """
-    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${args}
+    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} --samples ${samples} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${args}
     """
 
     stub:
     """
     mkdir dataset
-    touch dataset/train.parquet dataset/validation.parquet dataset/test.parquet dataset/dropped.parquet
+    touch dataset/train.parquet dataset/validation.parquet dataset/test.parquet dataset/dropped.parquet dataset/README.md dataset/croissant.json
     echo '{"sha256": "0", "splits": {"train": 8, "validation": 1, "test": 1}, "types": {"chat": 10}}' > dataset/dataset.json
     echo '{"step": "split_dataset"}' > split_dataset.json
     """

@@ -53,6 +53,7 @@ workflow PREPARE_DATA {
         DEDUPLICATE_RECORDS.out.records,
         ch_receipts.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_dropped.toSortedList { one, other -> one.toString() <=> other.toString() },
+        CLEAN_RECORDS.out.sample.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_erase,
         ch_previous,
         ch_settings.map { settings -> toJson(settings.split_dataset) },

@@ -17,7 +17,9 @@ Deduplicate = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def deduplicate(run_step: Any, tmp_path: Path) -> Deduplicate:
-    def run(*files: list[dict[str, Any]], erase: str | None = None, more: Sequence[str | Path] = (), **deduplication: Any) -> list[dict[str, Any]]:
+    def run(
+        *files: list[dict[str, Any]], erase: str | None = None, more: Sequence[str | Path] = (), of: dict[str, int] | None = None, **deduplication: Any
+    ) -> list[dict[str, Any]]:
         paths = []
         for number, records in enumerate(files):
             (tmp_path / str(number)).mkdir(exist_ok=True)
@@ -25,7 +27,7 @@ def deduplicate(run_step: Any, tmp_path: Path) -> Deduplicate:
         if erase is not None:
             (tmp_path / "erase.txt").write_text(erase, encoding="utf-8")
             more = [*more, "--erase", tmp_path / "erase.txt"]
-        run_step("deduplicate_records", ["--records", *paths, *more, "--outdir", tmp_path], {"deduplication": deduplication})
+        run_step("deduplicate_records", ["--records", *paths, *more, "--outdir", tmp_path], {"deduplication": deduplication, "max_records_of": of or {}})
         return rows(tmp_path / "deduplicated.parquet")
 
     return run
@@ -206,3 +208,13 @@ def test_nothing_but_questions_of_benchmarks(deduplicate: Deduplicate, tmp_path:
         deduplicate([chat("Who signs?", "I.")], more=["--benchmarks", tmp_path / "exam.txt"])
     assert stopped.value.code == 65
     assert "contain questions of --decontaminate_against" in capsys.readouterr().err
+
+
+def test_a_sample_is_the_same_whatever_else_there_is(deduplicate: Deduplicate, tmp_path: Path) -> None:
+    faq, manual = ([text(f"{source} {number}", source=source) for number in range(20)] for source in ("faq", "manual"))
+    few = deduplicate(faq, manual, of={"faq": 5})
+    assert [record["source"] for record in few] == ["faq"] * 5 + ["manual"] * 20
+    assert {row["reason"] for row in rows(tmp_path / "deduplicate_records.dropped.parquet")} == {"beyond max_records"}
+    again = deduplicate(faq[::-1], of={"faq": 5})
+    assert {record["text"] for record in again} == {record["text"] for record in few[:5]}
+    assert len(deduplicate(faq, manual, max_records=7)) == 7

@@ -24,9 +24,9 @@ NAMES = ("train", "validation", "test")
 
 @pytest.fixture
 def split(run_step: Any, tmp_path: Path) -> Split:
-    def run(records: list[dict[str, Any]], *more: Any, **splitting: Any) -> Splits:
+    def run(records: list[dict[str, Any]], *more: Any, weights: dict[str, float] | None = None, **splitting: Any) -> Splits:
         path = write_records(tmp_path / "deduplicated.parquet", records)
-        run_step("split_dataset", ["--records", path, *more, "--outdir", tmp_path], {"splitting": splitting})
+        run_step("split_dataset", ["--records", path, *more, "--outdir", tmp_path], {"splitting": splitting, "weights": weights or {}})
         return {name: rows(tmp_path / "dataset" / f"{name}.parquet") for name in NAMES}
 
     return run
@@ -320,3 +320,23 @@ def test_an_earlier_run_that_cannot_be_meant(split: Split, tmp_path: Path, capsy
             split(texts(40, "other"), "--previous", tmp_path / "data")
         assert stopped.value.code == 65
         assert words in capsys.readouterr().err
+
+
+def test_sources_have_the_shares_of_their_weights(split: Split, tmp_path: Path) -> None:
+    """All texts are equally long: the small source is repeated as often as is allowed, and the large one fills the rest."""
+    records = texts(100, "x") + texts(10, "y", meta={"location": "y:1"})
+    plain = split(records)
+    mixed = split(records, weights={"x": 1, "y": 1})
+    counts = Counter(record["source"] for record in mixed["train"])
+    assert counts["y"] == 4 * sum(record["source"] == "y" for record in plain["train"])
+    assert abs(len(mixed["train"]) - len(plain["train"])) <= 2
+    assert (mixed["validation"], mixed["test"]) == (plain["validation"], plain["test"])
+    made = description(tmp_path)["mixture"]
+    assert made["y"] == {"weight": 1, "records": 8, "times": 4.0, "share": pytest.approx(0.36, abs=0.01)}
+    assert description(tmp_path)["splits"]["train"] == len(mixed["train"])
+
+
+def test_a_source_of_weight_0_is_only_tested_on(split: Split) -> None:
+    made = split(texts(20, "x") + texts(20, "y", meta={"location": "y:1"}), weights={"x": 1, "y": 0})
+    assert {record["source"] for record in made["train"]} == {"x"}
+    assert {record["source"] for record in made["test"]} == {"x", "y"}

@@ -52,7 +52,9 @@ def test_conversations(tokenize: Tokenize, tmp_path: Path, tiny_model: Path) -> 
     lengths, learnt = [len(tokens[index][0]) for index in range(2)], [int(tokens[index][1].sum()) for index in range(2)]
     none = dict.fromkeys(("truncated_examples", "truncated_tokens", "without_labels"), 0)
     assert found["splits"]["train"] == {"examples": 2, "tokens": sum(lengths), "labelled_tokens": sum(learnt), **none}
-    assert json_of(tmp_path / "tokenize_dataset.json")["counts"] == found["splits"]
+    counts = json_of(tmp_path / "tokenize_dataset.json")["counts"]
+    assert {split: counts[split] for split in ("train", "validation")} == found["splits"]
+    assert counts["lengths"]["train"]["all"]["max"] == max(lengths)
 
 
 def test_what_is_too_long_is_cut_and_counted(tokenize: Tokenize, tmp_path: Path, tiny_model: Path) -> None:
@@ -77,6 +79,19 @@ def test_texts_are_cut_into_pieces(tokenize: Tokenize, tmp_path: Path, tiny_mode
     assert all(labelled.all() for _, labelled in pieces)
     joined = np.concatenate([pieces[0][0], *(ids[1:] for ids, _ in pieces[1:])])
     assert AutoTokenizer.from_pretrained(tiny_model).decode(joined) == text + "<|im_end|>"
+
+
+def test_lengths_are_told_by_split_and_language(tokenize: Tokenize, tmp_path: Path, tiny_model: Path) -> None:
+    talks = [chat("Q?", "word " * 40, meta={"language": "pt-BR"}), chat("Q?", "A.", meta={"language": "pt"}), chat("Q?", "A.")]
+    tokenize([*talks, {"type": "text", "text": "Employees may take leave. " * 30}], 32)
+    lengths = json_of(tmp_path / "tokenize_dataset.json")["counts"]["lengths"]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    whole = len(tokenizer("Employees may take leave. " * 30)["input_ids"]) + 1
+    assert {language: found["records"] for language, found in lengths["train"].items()} == {"all": 4, "pt": 2, "unknown": 2}
+    assert {language: found["longer"] for language, found in lengths["train"].items()} == {"all": 0.5, "pt": 0.5, "unknown": 0.5}
+    assert lengths["train"]["unknown"]["max"] == whole, "in how many pieces it is learnt does not matter"
+    assert sum(count for _, _, count in lengths["train"]["all"]["histogram"]) == 4
+    assert lengths["validation"]["all"]["records"] == 1
 
 
 def test_more_records_than_a_batch(tokenize: Tokenize, tmp_path: Path) -> None:

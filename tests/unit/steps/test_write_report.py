@@ -312,6 +312,62 @@ def test_personal_data_is_counted_by_source_and_type(report: Report) -> None:
     }
 
 
+def tokenized(**more: Any) -> dict[str, Any]:
+    fit = {"words": 900, "tokens_per_word": 1.5, "characters_per_token": 4.0, "unknown": 0.0, "fits": True, "warning": None}
+    lengths = {"records": 100, "p50": 40, "p95": 90, "max": 300, "longer": 0.02}
+    counts = {
+        "model": "tiny",
+        "lengths": {"train": {"en": lengths}},
+        "languages": {"en": fit, "ru": fit | {"tokens_per_word": 6.0, "fits": False, "warning": "6.00 tokens a word"}},
+    }
+    return {"step": "tokenize_dataset", "seconds": 1.0, "peak_memory_bytes": 1, "settings": {"max_length": 256}, "counts": counts | more}
+
+
+def test_a_tokenizer_that_fits_a_language_badly_is_warned_of(report: Report) -> None:
+    report.grid()
+    report.receipts.append(tokenized())
+    section = report.write()["tokenizers"]
+    assert {name: row["fit"] for name, row in section["data"].items()} == {"tiny, 256 tokens: en": "well", "tiny, 256 tokens: ru": "badly"}
+    assert section["data"]["tiny, 256 tokens: en"]["longer"] == 2
+    assert "<b>tiny fits ru badly</b>: 6.00 tokens a word." in section["description"]
+
+
+def test_lengths_are_shares_of_each_split(report: Report) -> None:
+    report.grid()
+    report.dataset["characters"] = {"train": {"p50": 70, "histogram": [[64, 95, 3], [96, 127, 1]]}, "test": {"p50": 100, "histogram": [[96, 127, 5]]}}
+    assert report.write()["text_lengths"]["data"] == {"Train": {"64 to 95": 75, "96 to 127": 25}, "Test": {"64 to 95": 0, "96 to 127": 100}}
+
+
+def sample(text: str = "user: Who?") -> dict[str, Any]:
+    kept = [{"id": "0", "source": "faq", "changed": True, "before": f"{text} \x00", "after": f"{text} [EMAIL_1]"}]
+    kept.append({"id": "1", "source": "faq", "changed": False, "before": "same", "after": "same"})
+    return {"kept": kept, "dropped": [{"source": "faq", "location": text, "step": "clean_records", "reason": text, "record": text}]}
+
+
+def test_records_are_shown_before_and_after(report: Report) -> None:
+    report.grid()
+    report.dataset["sample"] = sample("user: Who?\nassistant: I")
+    table = report.write()["samples"]["data"]
+    assert '<td>user: Who?<br>assistant: I <span class="lf-cut">\ufffd</span></td>' in table
+    assert '<span class="lf-hit"><span class="lf-mask">[EMAIL_1]</span></span></td>' in table
+    assert table.count("the same") == 1
+
+
+@pytest.mark.slow
+def test_multiqc_takes_what_is_told_of_the_data(report: Report) -> None:
+    report.grid()
+    report.dataset |= {"sample": sample(HOSTILE), "characters": {"train": {"p50": 70, "histogram": [[64, 95, 3]]}}}
+    report.receipts += [
+        tokenized(model=HOSTILE),
+        {"step": "deduplicate_records", "seconds": 1, "peak_memory_bytes": 1, "counts": {"clusters": {"2": 3, "3 to 4": 1}}},
+    ]
+    sections = report.write()
+    assert {"text_lengths", "clusters", "tokenizers", "samples"} < sections.keys()
+    page = report.multiqc()
+    assert "<img src=x" not in page
+    assert "alert(1)</script>" not in page
+
+
 def test_learning_curves_are_thinned_out_and_keep_the_validation_loss(report: Report) -> None:
     report.evaluate("tiny-base", 0.3, kind="base")
     report.train("long", 0.4, steps=1000)
