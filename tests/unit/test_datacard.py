@@ -91,7 +91,7 @@ def test_the_card_tells_of_sources_licences_and_what_was_dropped(prepare: Prepar
     source = {"path": "https://ana@example.org/faq.jsonl?token=abc", "license": "CC-BY-NC-4.0"}
     card = (prepare([*questions(), questions()[0], {"question": " ", "answer": ""}], source) / "README.md").read_text()
     assert "https://example.org/faq.jsonl" in card
-    assert "geheim" not in card
+    assert "ana@" not in card
     assert "token" not in card
     assert "| CC-BY-NC-4.0 | non-commercial | 40 |" in card
     assert "> **Mind:** CC-BY-NC-4.0: commercial use is not allowed." in card
