@@ -153,7 +153,15 @@ def _splits(dataset: Mapping[str, Any]) -> str:
         if straddling
         else "No prompt is in several splits."
     )
-    return f"## Splits\n\n{text}\n\n{leak}"
+    return "\n\n".join(["## Splits", text, leak, *_mixture(dataset)])
+
+
+def _mixture(dataset: Mapping[str, Any]) -> list[str]:
+    if not dataset["mixture"]:
+        return []
+    rows = [(source, part["weight"], part["records"], part["times"], f"{part['share']:.1%}") for source, part in dataset["mixture"].items()]
+    text = "The training text is a mixture of the sources by weight. A record that is repeated stands in `train.parquet` as often as it is trained on; shares are of bytes."
+    return ["## Mixture", text, table(("source", "weight", "records", "times", "share"), rows)]
 
 
 def _examples(dataset: Mapping[str, Any]) -> str:

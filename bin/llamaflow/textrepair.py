@@ -20,8 +20,9 @@ SUSPICIOUS = re.compile(
     r"|[\xc2\xc3\xc5\xce\xd0\xd9] "
 )
 LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffc]")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffc]")  # either of the two
+# with those that nobody sees: soft hyphens, and spaces and joiners without width, with which an address is no longer found as one
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\u206a-\u206f\ufeff\ufff9-\ufffc]")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2028\u2029\u2060\u206a-\u206f\ufeff\ufff9-\ufffc]")  # either of the two
 TRAILING_SPACE = re.compile(r"[^\S\n]+(?=\n)")
 BLANK_LINES = re.compile(r"\n{4,}")
 

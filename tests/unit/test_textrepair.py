@@ -23,6 +23,7 @@ from llamaflow.textrepair import REPAIR, repair
         ("Fe\x00\u0301rias", "Férias"),
         ("\ufb01nd", "find"),
         ("a\x00b\x07c\ufeffd", "abcd"),
+        ("ana\u200b@x\u00ad.org", "ana@x.org"),
         ("\x1b[31mred\x1b[0m", "red"),
         ("a\r\nb\rc\u2028d", "a\nb\nc\nd"),
         ("  a \t\nb\n\n\n\n\n\nc\n ", "a\nb\n\n\nc"),

@@ -334,6 +334,7 @@ def test_sources_have_the_shares_of_their_weights(split: Split, tmp_path: Path) 
     made = description(tmp_path)["mixture"]
     assert made["y"] == {"weight": 1, "records": 8, "times": 4.0, "share": pytest.approx(0.332)}
     assert description(tmp_path)["splits"]["train"] == len(mixed["train"])
+    assert "| y | 1 | 8 | 4.0 | 33.2% |" in (tmp_path / "dataset" / "README.md").read_text()
 
 
 def test_a_source_of_weight_0_is_only_tested_on(split: Split) -> None:
