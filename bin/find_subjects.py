@@ -77,11 +77,10 @@ def told(directory: Path, counts: Counter[str], people: int, asked: int) -> list
     return [f"{directory}: {model}; {people} of {asked} people, records: {', '.join(filter(None, (records, copies)))}"]
 
 
-@exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     print("\n".join(run(args.subjects, args.results)))
 
 
 if __name__ == "__main__":
-    main()
+    exits_cleanly(main)()
