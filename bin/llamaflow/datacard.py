@@ -81,7 +81,7 @@ def _sources(dataset: Mapping[str, Any]) -> str:
         size = f"{origin['bytes']:,}" if origin.get("bytes") is not None else ""
         digest = f"`{origin['sha256']}`" if origin.get("sha256") else ""
         counts = (f"{source[split]:,}" for split in SPLITS)
-        rows.append((name, origin.get("path", ""), origin.get("format", ""), source["license"] or "not given", *counts, size, Markdown(digest)))
+        rows.append((name, origin.get("path", ""), origin.get("format") or "", source["license"] or "not given", *counts, size, Markdown(digest)))
     return "## Sources\n\n" + table(("source", "path", "format", "licence", *SPLITS, "bytes", "SHA-256"), rows)
 
 
@@ -106,12 +106,17 @@ def _licences(dataset: Mapping[str, Any]) -> str:
 
 
 def _dropped(dataset: Mapping[str, Any]) -> str:
+    first = next((entry["step"] for entry in dataset["funnel"]), None)
     rows = [
-        (entry["step"], entry["source"], f"{entry['kept']:,}", f"{sum(entry['dropped'].values()):,}", _counted(entry["dropped"])) for entry in dataset["funnel"]
+        (entry["step"], entry["source"], f"{entry['kept']:,}", f"{sum(entry['dropped'].values()):,}", _counted(entry["dropped"]))
+        for entry in dataset["funnel"]
+        if entry["dropped"] or entry["step"] == first
     ]
     if not rows:
         return ""
-    return "## What was dropped\n\n" + table(("step", "source", "kept", "dropped", "why"), rows)
+    return "## What was dropped\n\nOf the later steps, only those are listed that dropped something of a source.\n\n" + table(
+        ("step", "source", "kept", "dropped", "why"), rows
+    )
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ and as much of each as an attribution can have, so that no mail takes long.
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 
 OPENINGS = ("On ", "Am ", "Em ", "No dia ", "El ", "Le ", "Il ")
 WROTE = re.compile(r"\b(wrote|schrieb|escreveu|escribió|a écrit|ha scritto)\b.{0,200}:$")
@@ -42,8 +43,9 @@ def _leave_out_attribution(kept: list[str]) -> None:
     """The lines before a quotation, such as "On Sunday Ana wrote:", which may be broken."""
     while kept and not kept[-1]:
         kept.pop()
-    for count in range(ATTRIBUTION_LINES, 0, -1):
-        last = " ".join(kept[-count:])
-        if (count == 1 or last.startswith(OPENINGS)) and len(last) <= ATTRIBUTION_CHARACTERS and WROTE.search(last):
-            del kept[-count:]
-            return
+    paragraph = list(takewhile(bool, reversed(kept[-ATTRIBUTION_LINES:])))
+    lasts = [" ".join(reversed(paragraph[:count])) for count in range(1, len(paragraph) + 1)]
+    found = [count for count, last in enumerate(lasts, 1) if len(last) <= ATTRIBUTION_CHARACTERS and WROTE.search(last)]
+    # the shortest that begins as one: a sentence before it may begin so too
+    count = next((count for count in found if lasts[count - 1].startswith(OPENINGS)), 1 if 1 in found else 0)
+    del kept[len(kept) - count :]

@@ -47,6 +47,11 @@ def test_what_only_looks_like_it(text: str) -> None:
     assert own_words(text) == text
 
 
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+def test_an_answer_that_begins_like_an_attribution(gap: str) -> None:
+    assert own_words(f"On form F-2.{gap}On Mon, 1 Jun 2026, Ana wrote:\n> Which form?") == "On form F-2."
+
+
 def test_answers_between_quotations() -> None:
     assert own_words("On Sunday Ana wrote:\n> One?\n\nYes.\n\n> Two?\n\nNo.") == "Yes.\n\nNo."
 
