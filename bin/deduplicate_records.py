@@ -216,10 +216,13 @@ def sample(records: Sequence[Path], verdicts: Array, limits: Mapping[str, int], 
     """Of those that are kept, mark what is beyond max_records: of a source, or of all."""
     if not limits and most is None:
         return
-    rows = [row for _, batch in _batches(records, ("id", "source")) for row in zip(values(batch, "id"), values(batch, "source"), strict=True)]
-    orders, names = np.array([int(identity[:16], 16) for identity, _ in rows], dtype=np.uint64), np.array([source for _, source in rows])
-    kept = np.flatnonzero(verdicts[: len(rows)] == KEPT)
-    verdicts[kept[~sampled(orders[kept], names[kept], limits, most)]] = BEYOND
+    orders, places, codes = array("Q"), array("i"), dict[str, int]()
+    for _, batch in _batches(records, ("id", "source")):
+        orders.extend(int(identity[:16], 16) for identity in values(batch, "id"))
+        places.extend(codes.setdefault(source, len(codes)) for source in values(batch, "source"))
+    kept = np.flatnonzero(verdicts[: len(orders)] == KEPT)
+    of_code = {codes[source]: limit for source, limit in limits.items() if source in codes}
+    verdicts[kept[~sampled(np.array(orders)[kept], np.array(places)[kept], of_code, most)]] = BEYOND
 
 
 def _refuse_nothing(verdicts: Array) -> None:

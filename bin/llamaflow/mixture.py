@@ -8,7 +8,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from llamaflow.previous import Numbers
 from llamaflow.records import read_rows, texts_of
 
 
-def sampled(orders: Numbers, sources: Numbers, limits: Mapping[Any, int], limit: int | None) -> Numbers:
+def sampled(orders: Numbers, sources: Numbers, limits: Mapping[int, int], limit: int | None) -> Numbers:
     """bool [records]: at most limits[source] of each source and `limit` of all, those whose `orders` (hashes) are lowest; the same ones whatever else there is."""
     chosen = np.ones(len(orders), dtype=bool)
     for source, most in limits.items():
