@@ -17,11 +17,13 @@ ACTIONS = {"keep": "was left in the texts", "mask": "was masked", "hash": "was r
 def data_funnel(results: Results) -> dict[str, Any] | None:
     """What became of the records of each source."""
     dropped: dict[str, Counter[str]] = {source: Counter() for source in results.dataset["sources"]}
-    for entry in results.dataset["funnel"]:
+    kept: dict[str, int] = {}
+    for entry in results.dataset["funnel"]:  # in the order of the steps: the last one tells what was left, before a mixture repeats it
         dropped.setdefault(entry["source"], Counter()).update(entry["dropped"])
+        kept[entry["source"]] = entry["kept"]
     reasons = [reason for reason, _ in sum(dropped.values(), Counter[str]()).most_common()]
     data = {
-        safe(source): {"kept": _kept(results, source)} | {f"dropped_{reasons.index(reason)}": count for reason, count in counts.items()}
+        safe(source): {"kept": kept.get(source, 0)} | {f"dropped_{reasons.index(reason)}": count for reason, count in counts.items()}
         for source, counts in dropped.items()
     }
     categories = {"kept": {"name": "Kept", "color": "#0f9d8a"}}
@@ -33,11 +35,6 @@ def data_funnel(results: Results) -> dict[str, Any] | None:
         text += f" <b>{safe(source)} could not be read and was skipped</b>: {safe(reason)}"
     pconfig = _records_by_source("Records kept and dropped, by source")
     return section("data_funnel", "What became of the data", text, "bargraph", data, categories=categories, pconfig=pconfig)
-
-
-def _kept(results: Results, source: str) -> int:
-    counts = results.dataset["sources"].get(source, {})
-    return sum(counts.get(split, 0) for split in SPLIT_COLOURS)
 
 
 def splits(results: Results) -> dict[str, Any]:
