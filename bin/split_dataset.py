@@ -38,7 +38,7 @@ from llamaflow.subjects import read_subjects
 from llamaflow.tally import Tally
 
 STEP = "split_dataset"
-GROUPS = ("collection", "cleaning", "personal_data", "deduplication", "splitting")  # of parameters that decide what is in the data
+GROUPS = ("collection", "cleaning", "personal_data", "generation", "deduplication", "splitting")  # of parameters that decide what is in the data
 FILES = ("erase_subjects", "previous_dataset", "decontaminate_against")
 
 
