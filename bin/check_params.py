@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llamaflow.code import digest
+from llamaflow.data_params import Generation
 from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import write_json
 from llamaflow.grid import cells_of
@@ -28,6 +29,7 @@ from llamaflow.validation import describe, faults_from_scratch, resolve
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
     "collect_source": ("collection",),
     "clean_records": ("cleaning", "personal_data"),
+    "generate_records": ("generation", "cleaning"),
     "deduplicate_records": ("deduplication", "collection"),
     "split_dataset": ("splitting", "personal_data"),
     "fetch_model": ("models",),
@@ -67,9 +69,13 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
             faults += [f"--trials: {fault}" for fault in faults_from_scratch([cell["technique"] for cell in cells], [cell["stage"] for cell in cells])]
     if params and params.answers.answer_schema is not None:
         _gather(faults, lambda: validator_of(params.answers.answer_schema), None)
+    if params:
+        faults += _faults_of_generation(sources, params.generation)
     if faults or params is None:
         raise UsageError("\n".join(faults))
     settings = {step: settings_of(step, params) for step in GROUPS_OF_STEPS}
+    if pairs := {source.id: source.generate for source in sources if source.generate}:
+        settings["generate_records"] |= {"pairs_of": pairs, "checkpoint_dir": params.compute.checkpoint_dir}
     if limits := {source.id: source.max_records for source in sources if source.max_records}:
         settings["deduplicate_records"]["max_records_of"] = limits
     if weights := {source.id: source.weight for source in sources if source.weight is not None}:
@@ -77,7 +83,7 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     if template is not None:
         settings["fetch_model"]["chat_template_text"] = template.read_text(encoding="utf-8")
     return {
-        "sources": [source.model_dump(exclude_none=True, exclude=set(OF_THE_MIXTURE)) for source in sources],
+        "sources": [source.model_dump(exclude_none=True, exclude={*OF_THE_MIXTURE, "generate"}) for source in sources],
         "models": [model.as_dict() for model in models],
         "teachers": [model.as_dict() for model in teachers],
         "settings": settings,
@@ -90,6 +96,12 @@ def _gather(faults: list[str], part: Callable[[], Any], otherwise: Any) -> Any:
     except UsageError as error:
         faults.append(str(error))
         return otherwise
+
+
+def _faults_of_generation(sources: Sequence[Source], generation: Generation) -> list[str]:
+    wanting = ", ".join(source.id for source in sources if source.generate)
+    missing = [name for name in ("generation_endpoint", "generation_model") if getattr(generation, name) is None]
+    return [f"--{name} is needed: questions are to be written from source {wanting} (column generate of the samplesheet)" for name in missing if wanting]
 
 
 def sources_of(given: str, table: Path | None) -> list[Source]:

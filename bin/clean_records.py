@@ -25,7 +25,7 @@ from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.languages import language_of
 from llamaflow.personal import Redactor
 from llamaflow.quality import fault as quality_fault
-from llamaflow.records import DroppedWriter, ParquetWriter, Record, content_id, read_rows, texts_of, turns_of
+from llamaflow.records import DroppedWriter, ParquetWriter, Record, finished, read_rows, texts_of, turns_of
 from llamaflow.samples import CleaningSample
 from llamaflow.steps import read_settings, receipt
 from llamaflow.textrepair import repair
@@ -134,15 +134,6 @@ def filtered(record: Record, cleaning: Cleaning, redactor: Redactor) -> str | No
         answers = (turn["content"] for turn in (record["messages"] or record["chosen"]) if turn["role"] == "assistant")
         reason = next(filter(None, (quality_fault(answer, ANSWERS_FILTER[cleaning.quality_filter]) for answer in answers)), None)
     return reason and f"quality: {reason}"
-
-
-def finished(record: Record, system_prompt: str | None) -> Record:
-    """Add the system message where there is none, and give the record the id of its new content."""
-    field = {"chat": "messages", "preference": "prompt"}.get(record["type"])
-    if system_prompt and field and record[field][0]["role"] != "system":
-        record[field] = [{"role": "system", "content": system_prompt}, *record[field]]
-    record["id"] = content_id(record)
-    return record
 
 
 def fault(record: Record, cleaning: Cleaning) -> str | None:

@@ -38,8 +38,8 @@ from llamaflow.subjects import read_subjects
 from llamaflow.tally import Tally
 
 STEP = "split_dataset"
-GROUPS = ("collection", "cleaning", "personal_data", "deduplication", "splitting")  # of parameters that decide what is in the data
-FILES = ("erase_subjects", "previous_dataset", "decontaminate_against")
+GROUPS = ("collection", "cleaning", "personal_data", "generation", "deduplication", "splitting")  # of parameters that decide what is in the data
+NOT_TOLD = ("erase_subjects", "previous_dataset", "decontaminate_against", "generation_endpoint")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -119,9 +119,9 @@ def _refuse_strangers(index: Index) -> None:
 
 
 def _parameters(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The parameters that the steps were given, without files on the user's disk; who is to be erased is nobody's business."""
+    """The parameters that the steps were given, without files on the user's disk and addresses of servers; who is to be erased is nobody's business."""
     given = {name: value for one in settings for group in GROUPS for name, value in one.get(group, {}).items()}
-    return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items() if name not in FILES and value is not None}
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items() if name not in NOT_TOLD and value is not None}
 
 
 def _write_splits(records: Path, assigned: Numbers, times: Numbers, dataset: Path, tally: Tally) -> None:

@@ -28,6 +28,7 @@ ICONS = {
     "collection": "fas fa-inbox",
     "cleaning": "fas fa-broom",
     "personal_data": "fas fa-user-shield",
+    "generation": "fas fa-comments",
     "deduplication": "fas fa-clone",
     "splitting": "fas fa-cut",
     "models": "fas fa-brain",

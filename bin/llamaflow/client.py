@@ -46,7 +46,9 @@ class UnavailableError(TemporaryError):
         self.status = status
 
 
-class _TryAgain(Exception):  # noqa: N818
+class TryAgain(Exception):  # noqa: N818
+    """What may succeed in a moment, see `attempts`."""
+
     def __init__(self, reason: str, status: int | None = None, retry_after: str | None = None) -> None:
         super().__init__(reason)
         self.status, self.retry_after = status, retry_after
@@ -76,10 +78,9 @@ class Client:
         Too many requests (429), errors of the server (5xx) and of the connection are tried again, as Retry-After says or after 1, 2, 4 ... s.
         Raises RefusedError or UsageError if the address is wrong, UnavailableError if the server does not answer properly, DataError for more than `most` bytes.
         """
-        again = Retrying(retry=retry_if_exception_type(_TryAgain), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True)
         try:
-            return again(self._fetch, address, path, check, most)
-        except _TryAgain as error:
+            return attempts()(self._fetch, address, path, check, most)
+        except TryAgain as error:
             raise UnavailableError(
                 f"{address} cannot be downloaded now: {error}, {ATTEMPTS} times. Check the address and the network, and try again later.", error.status
             ) from error
@@ -98,7 +99,7 @@ class Client:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             raise UsageError(f"{address} is not an address that can be downloaded: {error}") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise _TryAgain(str(error) or type(error).__name__) from error
+            raise TryAgain(str(error) or type(error).__name__) from error
 
     def _prepare(self, request: httpx.Request) -> None:
         if self.allow:
@@ -133,9 +134,14 @@ def header_of(secret: str | None, address: str) -> tuple[str, str] | None:
     return (header[1], header[2]) if header else ("Authorization", f"Bearer {value}")
 
 
+def attempts() -> Retrying:
+    """What calls a function again where it raises TryAgain, after what the server asks for or 1, 2, 4 ... s; the last TryAgain is raised."""
+    return Retrying(retry=retry_if_exception_type(TryAgain), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True)
+
+
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = seconds(error.retry_after) if isinstance(error, _TryAgain) else None
+    asked = seconds(error.retry_after) if isinstance(error, TryAgain) else None
     return min(LONGEST_WAIT, 2.0 ** (state.attempt_number - 1) if asked is None else asked)
 
 
@@ -151,10 +157,15 @@ def seconds(retry_after: str | None) -> float | None:
         return None
 
 
+def try_later(response: httpx.Response) -> None:
+    """Raise TryAgain for too many requests and for errors of the server."""
+    if response.status_code == 429 or response.status_code >= 500:
+        raise TryAgain(f"the server answers {response.status_code} {response.reason_phrase}", response.status_code, response.headers.get("retry-after"))
+
+
 def _refuse(response: httpx.Response, address: str) -> None:
+    try_later(response)
     status = response.status_code
-    if status == 429 or status >= 500:
-        raise _TryAgain(f"the server answers {status} {response.reason_phrase}", status, response.headers.get("retry-after"))
     if status != 200:
         reason = MEANINGS.get(status, response.reason_phrase)
         raise RefusedError(f"{address} cannot be downloaded: {reason} (HTTP {status}). Check the address in a browser.", status)

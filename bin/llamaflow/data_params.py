@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from llamaflow.choices import Several
 from llamaflow.groups import Group, hidden
@@ -16,6 +16,7 @@ PersonalType = Literal[
 Action = Literal["keep", "mask", "hash", "drop"]
 PERSONAL_TYPES: tuple[PersonalType, ...] = get_args(PersonalType)
 ACTIONS: tuple[Action, ...] = get_args(Action)
+ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 
 
 def _language(code: str) -> str:
@@ -112,6 +113,28 @@ def actions_of(text: str) -> dict[PersonalType, Action]:
             )
         actions[kind] = action
     return actions
+
+
+class Generation(Group):
+    """Questions from documents
+
+    A model writes questions and answers about the texts of sources with `generate` in the samplesheet. These texts are sent, cleaned, to the server that you name.
+    """
+
+    generation_endpoint: str | None = Field(
+        None,
+        description="Address of a server with the API of OpenAI (OpenAI, Azure, vLLM, llama.cpp, Ollama, LM Studio), such as http://localhost:8000/v1. Its key, if it wants one, stands in the environment variable OPENAI_API_KEY.",
+    )
+    generation_model: str | None = Field(None, description="The model that is to write, by the name that the server knows it by.")
+    generation_instructions: str | None = Field(None, description="What the model is to be told besides: the audience or the tone.")
+    generation_temperature: float = hidden(0.3, "How freely it writes. Some models accept 1 only.", ge=0, le=2)
+    generation_concurrency: int = hidden(4, "How many requests a task has under way at once.", ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        if self.generation_endpoint and not ADDRESS.fullmatch(self.generation_endpoint):
+            raise ValueError("--generation_endpoint: expected an address such as http://localhost:8000/v1, without user, password or query")
+        return self
 
 
 class Deduplication(Group):

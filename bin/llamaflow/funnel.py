@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-STEPS_BEFORE = ("collect_source", "clean_records", "deduplicate_records")
+STEPS_BEFORE = ("collect_source", "clean_records", "generate_records", "deduplicate_records")
 
 
 def funnel(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

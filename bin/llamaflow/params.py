@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from llamaflow.choices import Numbers, Several
-from llamaflow.data_params import Cleaning, Collection, Deduplication, InputOutput, PersonalData, Splitting
+from llamaflow.data_params import Cleaning, Collection, Deduplication, Generation, InputOutput, PersonalData, Splitting
 from llamaflow.groups import NAME, Group, hidden
 
 Technique = Literal[
@@ -285,6 +285,7 @@ class Params(Group):
     collection: Collection
     cleaning: Cleaning
     personal_data: PersonalData
+    generation: Generation
     deduplication: Deduplication
     splitting: Splitting
     models: Models

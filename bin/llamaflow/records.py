@@ -223,6 +223,15 @@ def content_id(record: Record) -> str:
     return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:32]
 
 
+def finished(record: Record, system_prompt: str | None) -> Record:
+    """Add the system message where there is none, and give the record the id of its new content."""
+    field = {"chat": "messages", "preference": "prompt"}.get(record["type"])
+    if system_prompt and field and record[field][0]["role"] != "system":
+        record[field] = [{"role": "system", "content": system_prompt}, *record[field]]
+    record["id"] = content_id(record)
+    return record
+
+
 def fold(text: str) -> str:
     """NFKC, case-folded, runs of white space as one space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -93,6 +93,9 @@ class Source(Group):
     )
     conversation: str | None = Field(None, description="Of a table with one message a row: the column by which messages belong together.")
     labels: str | None = Field(None, description="Words for the codes in the column label: 0=negative,1=positive.")
+    generate: int | None = Field(
+        None, ge=1, le=10, description="Of texts: how many questions with answers, at most, a model is to write about each; needs generation_endpoint."
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ include { toJson              } from '../utils_llamaflow_pipeline/functions'
 include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
 include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
 include { DEDUPLICATE_RECORDS } from '../../../modules/local/deduplicate_records'
+include { GENERATE_RECORDS    } from '../../../modules/local/generate_records'
 include { SPLIT_DATASET       } from '../../../modules/local/split_dataset'
 
 workflow PREPARE_DATA {
@@ -32,13 +33,25 @@ workflow PREPARE_DATA {
     ch_to_clean = ch_shards.combine(ch_settings).map { meta, records, settings -> [meta, records, toJson(settings.clean_records)] }
     CLEAN_RECORDS(ch_to_clean)
 
+    // of the texts of some sources, which are clean by now, a model makes questions and answers
+    ch_records = CLEAN_RECORDS.out.records.combine(ch_settings).branch { meta, _records, settings ->
+        texts: settings.generate_records.pairs_of?.containsKey(meta.id)
+        ready: true
+    }
+    ch_to_generate = ch_records.texts.map { meta, records, settings ->
+        [meta, records, toJson(settings.generate_records + [pairs_of: settings.generate_records.pairs_of.subMap([meta.id])])]
+    }
+    GENERATE_RECORDS(ch_to_generate)
+
     // across all sources, in the order of the samplesheet: of records that say the same, or nearly, one is kept, and none with a question of a benchmark
-    ch_cleaned = CLEAN_RECORDS.out.records
+    ch_ready = ch_records.ready
+        .map { meta, records, _settings -> [meta, records] }
+        .mix(GENERATE_RECORDS.out.records)
         .toSortedList { one, other -> one[0].position <=> other[0].position ?: one[0].shard <=> other[0].shard }
         .map { items -> items.collect { item -> item[1] } }
         .filter { records -> records }
     DEDUPLICATE_RECORDS(
-        ch_cleaned,
+        ch_ready,
         CLEAN_RECORDS.out.receipt.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_erase,
         ch_previous,
@@ -47,8 +60,8 @@ workflow PREPARE_DATA {
     )
 
     // train, validation and test; what was dropped on the way, and why
-    ch_receipts = COLLECT_SOURCE.out.receipt.mix(CLEAN_RECORDS.out.receipt, DEDUPLICATE_RECORDS.out.receipt)
-    ch_dropped  = COLLECT_SOURCE.out.dropped.mix(CLEAN_RECORDS.out.dropped, DEDUPLICATE_RECORDS.out.dropped)
+    ch_receipts = COLLECT_SOURCE.out.receipt.mix(CLEAN_RECORDS.out.receipt, GENERATE_RECORDS.out.receipt, DEDUPLICATE_RECORDS.out.receipt)
+    ch_dropped  = COLLECT_SOURCE.out.dropped.mix(CLEAN_RECORDS.out.dropped, GENERATE_RECORDS.out.dropped, DEDUPLICATE_RECORDS.out.dropped)
     SPLIT_DATASET(
         DEDUPLICATE_RECORDS.out.records,
         ch_receipts.toSortedList { one, other -> one.toString() <=> other.toString() },

@@ -170,3 +170,26 @@ def test_a_sheet_cannot_add_adapters_to_a_model_from_scratch(refused: Callable[.
     sheet = written(tmp_path, "trials.csv", "technique,learning_rate\nfull,1e-3\nlora,1e-3\n")
     said = refused("--trials", sheet, trials="trials.csv", techniques="full", from_scratch=True)
     assert "--trials: --from_scratch needs --techniques full" in said
+
+
+def test_questions_are_written_for_the_sources_that_ask_for_them(check: Check, tmp_path: Path) -> None:
+    sheet = written(tmp_path, "sheet.csv", "id,path,generate\nfaq,faq.csv,\nmanual,manual.md,3\n")
+    found = check("--input", sheet, input="sheet.csv", generation_endpoint="http://localhost:8000/v1", generation_model="m", checkpoint_dir="kept")
+    assert found["sources"] == [{"id": "faq", "path": "faq.csv"}, {"id": "manual", "path": "manual.md"}], "another number reads nothing again"
+    assert found["settings"]["generate_records"]["pairs_of"] == {"manual": 3}
+    assert found["settings"]["generate_records"]["checkpoint_dir"] == "kept"
+
+
+def test_questions_need_a_server_and_a_model(refused: Callable[..., str], tmp_path: Path) -> None:
+    sheet = written(tmp_path, "sheet.csv", "id,path,generate\nmanual,manual.md,3\n")
+    message = refused("--input", sheet, input="sheet.csv")
+    assert "--generation_endpoint is needed: questions are to be written from source manual" in message
+    assert "--generation_model is needed" in message
+    assert "less than or equal to 10" in refused("--input", written(tmp_path, "sheet.csv", "id,path,generate\nmanual,manual.md,11\n"), input="sheet.csv")
+
+
+@pytest.mark.parametrize("address", ["localhost:8000", "ftp://host/v1", "http://", "http://me:hidden@host/v1", "https://host/v1?api-version=1"])
+def test_addresses_of_servers_that_are_refused(refused: Callable[..., str], address: str) -> None:
+    message = refused(generation_endpoint=address)
+    assert "--generation_endpoint: expected an address such as http://localhost:8000/v1" in message
+    assert "hidden" not in message
