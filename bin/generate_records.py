@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Let a model write questions and answers about texts, each with a quotation that is looked up in the text.
 
-    generate_records.py --records cleaned.parquet < settings.json
+    generate_records.py --records cleaned.parquet [--erase subjects.txt] < settings.json
 
 The settings hold the groups generation and cleaning, {"pairs_of": {source: how many pairs a text, at most}} and checkpoint_dir, where answers are kept, so
-that none is paid for twice. Records that are no texts pass unchanged. Writes generated.parquet, in the order of the records, generate_records.dropped.parquet
+that none is paid for twice. Records that are no texts pass unchanged, and so do those of people to be erased, which are sent to nobody. Writes generated.parquet, in the order of the records, generate_records.dropped.parquet
 (pairs that cannot be used and texts of which nothing came, with the reason) and the receipt generate_records.json.
 The server's key comes from the environment: OPENAI_API_KEY. At most a few requests are under way at once, so memory does not grow with the data.
 """
@@ -26,22 +26,24 @@ from llamaflow.kept_answers import KeptAnswers
 from llamaflow.questions import NOTHING, SCHEMA, conversation, messages_of, pairs_in
 from llamaflow.records import DroppedWriter, ParquetWriter, Record, finished, read_rows
 from llamaflow.steps import read_settings, receipt
+from llamaflow.subjects import read_subjects
 from llamaflow.textfiles import Unusable
 
 STEP = "generate_records"
 TEXTS_BEFORE_GIVING_UP = 20
 
-Pairs = list[Any] | Unusable | None  # None of a record that is no text
+Pairs = list[Any] | Unusable | None  # None of a record that passes unchanged
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=Path, required=True, help="records of clean_records")
+    parser.add_argument("--erase", type=Path, help="a subject_id a line")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
 
-def run(records: Path, generation: Generation, system_prompt: str | None, outdir: Path, settings: Mapping[str, Any]) -> None:
+def run(records: Path, generation: Generation, system_prompt: str | None, erase: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
     generated, rejected = outdir / "generated.parquet", outdir / f"{STEP}.dropped.parquet"
     if not (generation.generation_endpoint and generation.generation_model):
         raise UsageError("--generation_endpoint and --generation_model are needed to write questions.")
@@ -52,7 +54,7 @@ def run(records: Path, generation: Generation, system_prompt: str | None, outdir
             ParquetWriter(generated) as kept,
             DroppedWriter(rejected, STEP) as dropped,
         ):
-            writer = Writer(endpoint, generation, settings["pairs_of"], KeptAnswers(settings.get("checkpoint_dir")))
+            writer = Writer(endpoint, generation, settings["pairs_of"], KeptAnswers(settings.get("checkpoint_dir")), read_subjects(erase))
             counts: Counter[str] = Counter()
             for record, pairs in in_order(read_rows(records), writer.pairs_of, generation.generation_concurrency):
                 for made in writer.used(record, pairs, dropped):
@@ -68,14 +70,14 @@ def run(records: Path, generation: Generation, system_prompt: str | None, outdir
 class Writer:
     """Asks for pairs about texts and counts how many answers were understood."""
 
-    def __init__(self, endpoint: Endpoint, generation: Generation, most: Mapping[str, int], answers: KeptAnswers) -> None:
-        self.endpoint, self.generation, self.most, self.answers = endpoint, generation, most, answers
+    def __init__(self, endpoint: Endpoint, generation: Generation, most: Mapping[str, int], answers: KeptAnswers, erased: frozenset[str]) -> None:
+        self.endpoint, self.generation, self.most, self.answers, self.erased = endpoint, generation, most, answers, erased
         self.texts = self.understood = 0
         self.problem: Unusable | None = None
 
     def pairs_of(self, record: Record) -> Pairs:
         """Called by several threads."""
-        if record["type"] != "text":
+        if record["type"] != "text" or record["meta"]["subject_id"] in self.erased:
             return None
         messages = messages_of(record, self.most[record["source"]], self.generation.generation_instructions)
         asked = short_hash([self.endpoint.body, messages], 64)
@@ -92,7 +94,7 @@ class Writer:
         return pairs
 
     def used(self, record: Record, pairs: Pairs, dropped: DroppedWriter) -> Iterator[Record]:
-        """The record itself if it is no text, else those of its pairs, as many as were asked for, that can be used."""
+        """The record itself if nothing was asked about it, else those of its pairs, as many as were asked for, that can be used."""
         if pairs is None:
             yield record
             return
@@ -142,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     generation, cleaning = Generation.model_validate(settings.get("generation", {})), Cleaning.model_validate(settings.get("cleaning", {}))
-    run(args.records, generation, cleaning.system_prompt, args.outdir, settings)
+    run(args.records, generation, cleaning.system_prompt, args.erase, args.outdir, settings)
 
 
 if __name__ == "__main__":

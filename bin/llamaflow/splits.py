@@ -1,8 +1,8 @@
 """Which record belongs to which split: what the user gave, and the draw of the rest.
 
 Within each source (or label) the records are put in the order of a hash of seed and content, and cut; so the same records and seed give
-the same split, whatever their order. Records with the same prompt, or of the same person, are drawn as one, since the model would be
-tested on what it has seen otherwise. Records that an earlier run knew stay where they were, and only what is missing of the shares is drawn.
+the same split, whatever their order. Records with the same prompt, of the same person, or generated from the same text are drawn as one, since the model
+would be tested on what it has seen otherwise. Records that an earlier run knew stay where they were, and only what is missing of the shares is drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from llamaflow.data_params import Splitting
 from llamaflow.errors import DataError
-from llamaflow.identities import NOBODY, group_of, number_of, subject_of
+from llamaflow.identities import NOBODY, group_of, number_of, subject_of, text_of
 from llamaflow.previous import NOT_GIVEN, Numbers, Previous
 from llamaflow.records import SPLITS, read_rows
 
@@ -47,12 +47,13 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
     only train and test, and the learning curves need a third part. What was test in an earlier run stays test, whatever is given now; else
     what is given now counts, and what an earlier run knew stays where it was.
     """
-    ids, groups, subjects, given, kinds = array("Q"), array("Q"), array("Q"), array("b"), array("i")
+    ids, groups, subjects, texts, given, kinds = array("Q"), array("Q"), array("Q"), array("Q"), array("b"), array("i")
     kind_of: dict[tuple[str, str, str | None], int] = {}
     for row in read_rows(records, ("id", "source", "type", "messages", "prompt", "label", "split", "meta")):
         ids.append(number_of(row))
         groups.append(group_of(row, splitting.split_seed))
         subjects.append(subject_of(row, splitting.split_seed))
+        texts.append(text_of(row, splitting.split_seed))
         given.append(SPLITS.index(row["split"]) if row["split"] else NOT_GIVEN)
         stratum = row["source"] if splitting.stratify_by == "source" else row["label"] or ""
         kinds.append(kind_of.setdefault((row["source"], stratum, row["split"]), len(kind_of)))
@@ -68,7 +69,7 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
         free |= places == TRAIN
     kept = np.where(free, kept, NOT_GIVEN)
     return Index(
-        groups=joined(*keys[1:]),
+        groups=joined(joined(*keys[1:]), np.array(texts, dtype=np.uint64)),
         given=places,
         overruled=int(overruled.sum()),
         known=known,
@@ -95,7 +96,7 @@ def _strata(kinds: Sequence[tuple[str, str, str | None]], splitting: Splitting) 
 
 
 def joined(groups: Numbers, subjects: Numbers) -> Numbers:
-    """Groups that share a person become one: each takes the lowest number that a chain of shared prompts and people leads to."""
+    """Groups that share a person (or a text) become one: each takes the lowest number that a chain of shared prompts and people leads to."""
     known = subjects != NOBODY
     if not known.any():
         return groups

@@ -7,6 +7,7 @@ process GENERATE_RECORDS {
 
     input:
     tuple val(meta), path(records), '-'
+    path erase, stageAs: 'erase/*'
 
     output:
     tuple val(meta), path('generated.parquet'), emit: records
@@ -20,7 +21,7 @@ process GENERATE_RECORDS {
     script:
     def args = task.ext.args ?: ''
     """
-    generate_records.py --records ${records} ${args}
+    generate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${args}
     """
 
     stub:

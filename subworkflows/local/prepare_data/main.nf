@@ -41,7 +41,7 @@ workflow PREPARE_DATA {
     ch_to_generate = ch_records.texts.map { meta, records, settings ->
         [meta, records, toJson(settings.generate_records + [pairs_of: settings.generate_records.pairs_of.subMap([meta.id])])]
     }
-    GENERATE_RECORDS(ch_to_generate)
+    GENERATE_RECORDS(ch_to_generate, ch_erase)
 
     // across all sources, in the order of the samplesheet: of records that say the same, or nearly, one is kept, and none with a question of a benchmark
     ch_ready = ch_records.ready

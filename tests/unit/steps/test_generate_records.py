@@ -41,7 +41,9 @@ def server() -> Iterator[ChatServer]:
 def generate(run_step: Any, tmp_path: Path, server: ChatServer) -> Generate:
     """Let the server write about records and return what comes of them."""
 
-    def run(records: list[dict[str, Any]], system_prompt: str | None = None, checkpoint_dir: Path | None = None, **generation: Any) -> list[dict[str, Any]]:
+    def run(
+        records: list[dict[str, Any]], system_prompt: str | None = None, checkpoint_dir: Path | None = None, more: tuple[Any, ...] = (), **generation: Any
+    ) -> list[dict[str, Any]]:
         path = write_records(tmp_path / "cleaned.parquet", records)
         groups = {
             "generation": {"generation_endpoint": server.address, "generation_model": "writer", **generation},
@@ -49,7 +51,7 @@ def generate(run_step: Any, tmp_path: Path, server: ChatServer) -> Generate:
             "pairs_of": {"faq": 3},
             "checkpoint_dir": checkpoint_dir and str(checkpoint_dir),
         }
-        run_step("generate_records", ["--records", path, "--outdir", tmp_path], groups)
+        run_step("generate_records", ["--records", path, *more, "--outdir", tmp_path], groups)
         return rows(tmp_path / "generated.parquet")
 
     return run
@@ -143,6 +145,13 @@ def test_texts_that_are_dropped(generate: Generate, server: ChatServer, tmp_path
     server.answer = lambda request: answer if "bad" in request.text else first_sentence(request)
     assert len(generate([text("A bad one."), text()])) == 1
     assert dropped(tmp_path) == [("faq.csv:1", reason)]
+
+
+def test_texts_of_people_to_be_erased_are_not_sent(generate: Generate, server: ChatServer, tmp_path: Path) -> None:
+    (tmp_path / "forget.txt").write_text("ana\n")
+    given = [text(meta={"location": "a:1", "subject_id": "ana"}), text(meta={"location": "a:2", "subject_id": "bob"})]
+    first, second = generate(given, more=("--erase", tmp_path / "forget.txt"))
+    assert (first["type"], first["text"], second["type"], len(server.requests)) == ("text", TEXT, "chat", 1)
 
 
 def test_json_in_a_fence_after_thoughts(generate: Generate, server: ChatServer) -> None:

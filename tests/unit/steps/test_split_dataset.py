@@ -341,3 +341,11 @@ def test_a_source_of_weight_0_is_only_tested_on(split: Split) -> None:
     made = split(texts(20, "x") + texts(20, "y", meta={"location": "y:1"}), weights={"x": 1, "y": 0})
     assert {record["source"] for record in made["train"]} == {"x"}
     assert {record["source"] for record in made["test"]} == {"x", "y"}
+
+
+def test_questions_generated_from_one_text_stay_together(split: Split) -> None:
+    """They ask for the same thing in other words."""
+    made = split([chat(f"{text} {number}?", "yes", meta={"location": f"a.pdf:{text}[{number}:9]"}) for text in range(30) for number in range(3)])
+    texts_of = {name: {record["meta"]["location"].partition("[")[0] for record in records} for name, records in made.items()}
+    assert sum(map(len, texts_of.values())) == 30
+    assert {name: len(records) for name, records in made.items()} == {"train": 72, "validation": 9, "test": 9}
