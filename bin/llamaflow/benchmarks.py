@@ -10,6 +10,7 @@ from llamaflow.errors import DataError, UsageError
 from llamaflow.formats import rows_of, text_lines
 from llamaflow.overlap import COLUMNS, NONE, Questions, question_of
 from llamaflow.sources import FORMATS, format_of
+from llamaflow.templates import folded
 from llamaflow.textfiles import Unusable
 
 
@@ -52,9 +53,9 @@ def questions_of(file: Path) -> Iterator[str]:
     for number, row in lines:
         if isinstance(row, Unusable):
             raise DataError(f"--decontaminate_against: {file.name}:{number}: {row.reason}. Mend the row, or take it out.")
-        folded = {str(name).strip().lower(): value for name, value in row.items()}
-        columns.update(folded)
-        if question := question_of(folded):
+        named = {folded(name): value for name, value in row.items()}
+        columns.update(named)
+        if question := question_of(named):
             found += 1
             yield question
     if not found:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from web_servers import Answer, Handler, running
 
 
 @dataclass
@@ -28,7 +29,6 @@ class Request:
         return "\n".join(self.body["messages"][1]["content"].split("\n")[1:-1])
 
 
-Answer = tuple[int, dict[str, str], bytes]
 Answers = Callable[[Request], Answer | None]  # None: the connection is closed without an answer
 
 
@@ -60,8 +60,8 @@ class ChatServer:
 def chatting(answer: Answers = first_sentence, port: int = 0) -> Iterator[ChatServer]:
     chat, lock = ChatServer(answer), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Posting(Handler):
+        def do_POST(self) -> None:  # noqa: N802 - http.server calls it so
             request = Request(self.path, self.headers, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             with lock:
                 chat.requests.append(request)
@@ -71,27 +71,11 @@ def chatting(answer: Answers = first_sentence, port: int = 0) -> Iterator[ChatSe
             with lock:
                 chat.at_once -= 1
             if answered:
-                self._send(*answered)
+                self.send(*answered)
 
-        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        chat.address = f"http://127.0.0.1:{server.server_port}/v1"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield chat
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Posting, port) as address:
+        chat.address = f"{address}/v1"
+        yield chat
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from record_files import chat, encoded, write_records
 
+from llamaflow import overlap
 from llamaflow.benchmarks import questions_of
 from llamaflow.errors import DataError, UsageError
 from llamaflow.overlap import NONE, Questions, leakage, question_of
@@ -125,3 +126,13 @@ def test_leakage_by_pairs_of_splits(tmp_path: Path) -> None:
     write_records(tmp_path / "validation.parquet", [chat(question, "so") for question in [asked[0], *asked[5:8]]])
     write_records(tmp_path / "train.parquet", [chat("Who?", f"{asked[1]} and more"), chat("Why?", "x"), {"type": "text", "text": f"{asked[6]} {asked[2]}"}])
     assert leakage(tmp_path) == {"train": {"validation": 1, "test": 2}, "validation": {"test": 1}}
+
+
+def test_of_many_questions_some_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as were allowed, give or take: they are drawn by their ids."""
+    monkeypatch.setattr(overlap, "LOOKED_FOR", 100)
+    asked = [chat(f"Which of the many forms do people need for the purpose number {number} today?", "None.") for number in range(1000)]
+    write_records(tmp_path / "train.parquet", asked)
+    write_records(tmp_path / "validation.parquet", [])
+    write_records(tmp_path / "test.parquet", [record | {"messages": [*record["messages"][:1], {"role": "assistant", "content": "All."}]} for record in asked])
+    assert 60 < leakage(tmp_path)["train"]["test"] < 140

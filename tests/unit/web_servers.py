@@ -24,21 +24,34 @@ def serving(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
 def answering(answer: Callable[[str, Message], Answer], asked: list[str] | None = None) -> Iterator[str]:
     """A server that answers by path and headers; yields its address. What was asked for is added to `asked`."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Getting(Handler):
         def do_GET(self) -> None:
             if asked is not None:
                 asked.append(self.path)
-            status, headers, body = answer(self.path, self.headers)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(*answer(self.path, self.headers))
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    with running(Getting) as address:
+        yield address
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+
+class Handler(BaseHTTPRequestHandler):
+    """Sends whole answers, and says nothing on the screen."""
+
+    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def running(handler: type[Handler], port: int = 0) -> Iterator[str]:
+    """The address of a server that answers so."""
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
