@@ -48,8 +48,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     folder = args.cache / f"documents{args.count}"
-    if not folder.exists():
-        write(folder, args.count, common.sentences(args.cache))
+    write(folder, args.count, common.sentences(args.cache))
     figures = common.begin(args)
     sides = {"ours": ours(folder, args.cache / "ours"), "datatrove": peer(folder, args.cache / "datatrove", args.peer_python, args.model)}
     kept = {name: side.pop("kept") for name, side in sides.items()}
@@ -64,6 +63,9 @@ def main() -> None:
 
 
 def write(folder: Path, count: int, sentences: list[str]) -> None:
+    """The documents as JSONL, unless they are there."""
+    if folder.exists():
+        return
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -98,15 +100,15 @@ def documents(sentences: list[str]) -> Iterator[tuple[str, str]]:
 def ours(folder: Path, output: Path) -> dict[str, Any]:
     """The three steps as the pipeline calls them, as many tasks at once as there are cores."""
     shutil.rmtree(output, ignore_errors=True)
-    start, used, steps = time.monotonic(), [], {}
+    start, steps = time.monotonic(), dict[str, dict[str, float]]()
     files = sorted(folder.glob("*.jsonl"))
     places = [output / file.stem for file in files]
     for place in places:
         place.mkdir(parents=True)
 
     def stage(name: str, jobs: list[common.Job]) -> None:
-        steps[name], usage = common.run(jobs, at_once=common.CORES, threads=1)
-        used.extend(usage)
+        seconds, used = common.run(jobs, at_once=common.CORES, threads=1)
+        steps[name] = {"seconds": round(seconds, 1), "peak_bytes": max(usage.peak_bytes for usage in used)}
 
     collected = [SETTINGS | {"source": {"id": f"part{file.stem}", "path": file.name}} for file in files]
     stage(
@@ -130,19 +132,19 @@ def ours(folder: Path, output: Path) -> dict[str, Any]:
     for part in parts:
         reasons.update(read_json(part / "clean_records.json")["counts"]["dropped"])
     dropped = {**reasons, **read_json(output / "deduplicate_records.json")["counts"]["dropped"]}
-    return {"seconds": round(seconds, 1), "steps": steps, "peak_bytes": max(usage.peak_bytes for usage in used), "dropped": dropped, "kept": kept}
+    return {"seconds": round(seconds, 1), "steps": steps, "peak_bytes": max(step["peak_bytes"] for step in steps.values()), "dropped": dropped, "kept": kept}
 
 
-_identities: dict[str, list[str]] = {}
+_identities: dict[Path, list[str]] = {}
 
 
 def _number(folder: Path, source: str, location: str) -> str:
     """The identity of a document, by the line that it stands in."""
-    name = source.removeprefix("part")
-    if name not in _identities:
-        with (folder / f"{name}.jsonl").open() as file:
-            _identities[name] = [json.loads(line)["id"] for line in file]
-    return _identities[name][int(location.rpartition(":")[2]) - 1]
+    path = folder / f"{source.removeprefix('part')}.jsonl"
+    if path not in _identities:
+        with path.open() as file:
+            _identities[path] = [json.loads(line)["id"] for line in file]
+    return _identities[path][int(location.rpartition(":")[2]) - 1]
 
 
 def peer(folder: Path, output: Path, python: Path, model: Path | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A grid of 8 LoRA trials: LlamaFlow's packs against TRL's SFTTrainer, one process a trial. See README.md.
 
-grid_against_trl.py --cache DIR [--sides ours,trl] [--trials 8] [--max-steps N] [--tune]
+grid_against_trl.py --cache DIR [--sides ours,trl] [--trials 8] [--max-steps N] [--tune] [--own-settings] [--peer-trials N]
     [--training '{}' --training '{"scheduler": "halving"}']
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--packs", type=int, default=1, help="processes that share our trials and the cores")
     parser.add_argument("--tune", action="store_true", help="only find TRL's fastest layout, anew; later runs take it from the cache")
     parser.add_argument("--tune-steps", type=int, default=10)
+    parser.add_argument("--own-settings", action="store_true", help="TRL by its own settings alone: bfloat16, rows and attention; one process after the other")
+    parser.add_argument(
+        "--peer-trials", type=int, default=len(CELLS), help="so many of TRL's trials, which all take as long, and their time for all; no accuracies"
+    )
     return parser.parse_args()
 
 
@@ -50,10 +55,11 @@ def main() -> None:
     if "trl" in args.sides or args.tune:
         folder = args.cache / "trl"
         sides.prepare(model, dataset, cells, folder, steps=args.max_steps)
-        figures["tuning"] = sides.tuned(model, folder, args.cache / "tuning-reviews.json", args.tune_steps, anew=args.tune)
+        kept = args.cache / f"tuning-reviews{'-own-settings' * args.own_settings}.json"
+        figures["tuning"] = sides.tuned(model, folder, kept, args.tune_steps, anew=args.tune, own_settings=args.own_settings)
         if args.tune:
             return
-        done["trl"] = train_trl(model, folder, figures["tuning"])
+        done["trl"] = train_trl(model, folder, figures["tuning"], args.peer_trials)
     write_json(args.cache / "times.json", figures | {side: what.figures() for side, what in done.items()})  # should the scoring fail
     common.keep(args.results, figures | finish(model, dataset, done))
 
@@ -63,20 +69,25 @@ def finish(model: Path, dataset: Path, done: dict[str, sides.Done]) -> dict[str,
     answers = {side: score(model, what.trials, dataset) for side, what in done.items()}
     figures: dict[str, Any] = {"base": accuracy(common.predictions(model, None, dataset))}
     figures |= {side: done[side].figures() | {"trials": [describe(*scored) for scored in answers[side].items()]} for side in done}
+    ours = [side for side in done if side != "trl"]
     for side, what in done.items():
         print(f"{side}: {what.seconds:.0f} s, {what.tokens_per_second:.0f} tokens/s while training, best accuracy {accuracy(best_of(answers[side]))}")
-        if "trl" in done and side != "trl":
-            figures[side]["to_trl"] = compare(what, done["trl"], answers[side], answers["trl"])
-            print(json.dumps(figures[side]["to_trl"], indent=2))
+    for side in ours if "trl" in done else []:
+        figures[side]["to_trl"] = compare(done[side], done["trl"], answers[side], answers["trl"])
+    for side in ours[1:]:
+        figures[side]["winner_to_first"] = gain(answers[side][chosen(answers[side])], answers[ours[0]][chosen(answers[ours[0]])])
+    for side in ours:
+        print(json.dumps({name: figures[side].get(name) for name in ("to_trl", "winner_to_first")}, indent=2))
     return figures
 
 
-def train_trl(model: Path, folder: Path, tuning: list[sides.Tried]) -> sides.Done:
-    """The same trials as planned for ours, in the layout that finishes them first."""
+def train_trl(model: Path, folder: Path, tuning: list[sides.Tried], count: int) -> sides.Done:
+    """The same trials as planned for ours, in the layout that finishes them first; if only `count` are trained, with the seconds of all."""
     trials = [trial for pack in sides.planned(folder) for trial in pack["trials"]]
     tokens = read_json(folder / "tokens" / "tokens.json")["splits"]["train"]["tokens"]
     best = sides.fastest_for_grid(tuning, len(trials), tokens)
-    return sides.train_trl(model, folder / "tokens", trials, best["layout"], folder / "trl", at_once=best["at_once"])
+    done = sides.train_trl(model, folder / "tokens", trials[:count], best["layout"], folder / "trl", at_once=best["at_once"])
+    return replace(done, seconds=done.seconds * len(trials) / len(done.trials))
 
 
 def score(model: Path, trials: list[Path], dataset: Path) -> dict[Path, Any]:
@@ -101,19 +112,27 @@ def accuracy(answers: Any) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
+def chosen(answers: dict[Path, Any]) -> Path:
+    """Our trial that a user would get: the lowest validation loss."""
+    return min((trial for trial, table in answers.items() if table), key=lambda trial: read_json(trial / "train_trials.json")["counts"]["validation_loss"])
+
+
 def best_of(answers: dict[Path, Any]) -> Any:
     return max((table for table in answers.values() if table), key=lambda table: accuracy(table)["value"])
 
 
 def compare(ours: sides.Done, trl: sides.Done, our_answers: dict[Path, Any], their_answers: dict[Path, Any]) -> dict[str, Any]:
     """Ratios, above 1 where ours is faster; and how much better our best trial answers the same test rows, with its 95 % interval."""
+    ratios = {"wall_time": round(trl.seconds / ours.seconds, 2), "tokens_per_second": round(ours.tokens_per_second / trl.tokens_per_second, 2)}
+    if len(their_answers) < len(our_answers):
+        return ratios
+    return ratios | {"best_accuracy_gain": gain(best_of(our_answers), best_of(their_answers))}
+
+
+def gain(answers: Any, to: Any) -> Any:
     from llamaflow.stats import paired_gain
 
-    return {
-        "wall_time": round(trl.seconds / ours.seconds, 2),
-        "tokens_per_second": round(ours.tokens_per_second / trl.tokens_per_second, 2),
-        "best_accuracy_gain": paired_gain(best_of(our_answers), best_of(their_answers), "accuracy", RESAMPLES, common.SEED),
-    }
+    return paired_gain(answers, to, "accuracy", RESAMPLES, common.SEED)
 
 
 if __name__ == "__main__":

@@ -151,12 +151,12 @@ def _peak(used: Sequence[Usage]) -> int:
     return max(process.peak_bytes for process in used)
 
 
-def tuned(model: Path, folder: Path, kept: Path, steps: int, *, anew: bool = False) -> list[Tried]:
-    """Every layout that was tried on the planned tokens of folder: now, or when `kept` was written."""
+def tuned(model: Path, folder: Path, kept: Path, steps: int, *, anew: bool = False, own_settings: bool = False) -> list[Tried]:
+    """Every layout that was tried on the planned tokens of folder: now, or when `kept` was written; own_settings: only rows and attention, in bfloat16."""
     if anew or not kept.exists():
         print("layouts of TRL:")
         tuning = Tuning(model, folder, steps)
-        tuning.run()
+        tuning.run(ROUNDS[:1] if own_settings else ROUNDS, at_once=1 if own_settings else min(2, CORES))
         write_json(kept, tuning.tried)
     tried: list[Tried] = read_json(kept)
     return tried
@@ -188,17 +188,17 @@ class Tuning:
         self.trial = trial | {"hyperparameters": trial["hyperparameters"] | {"num_train_epochs": epochs}}
         self.tried: list[Tried] = []
 
-    def run(self) -> None:
-        """ROUNDS in one process that has all cores, then the best of them in two that share the cores."""
+    def run(self, rounds: Sequence[Sequence[Layout]], at_once: int) -> None:
+        """Rounds in one process that has all cores, then the best of them in as many as share the cores."""
         self.measure(DEFAULTS)
         best = START
-        for alternatives in ROUNDS:
+        for alternatives in rounds:
             for layout in (best | change for change in alternatives):
                 if layout["rows"] in PADDED or layout["order"] == "random":  # where nothing is padded, sorting by length saves nothing
                     self.measure(layout)
             best = fastest(self.tried)["layout"]
-        if CORES > 1:
-            self.measure(best, at_once=2)
+        if at_once > 1:
+            self.measure(best, at_once)
 
     def measure(self, layout: Layout, at_once: int = 1) -> None:
         """tokens_per_second: of all processes together, once warm; start_up_seconds: of a process, all but its training loop."""
