@@ -3,8 +3,8 @@
 
     collect_source.py --path faq.csv < settings.json
 
-The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; and source_cache if there is one (see llamaflow/source_cache.py); without --path the source's address is downloaded,
-or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
+The settings hold {"collection": {...}, "source": {a row of the samplesheet}} and, if there is one, source_cache (see llamaflow/source_cache.py). Without --path the
+source's address is downloaded, or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
 Writes collected.parquet (a directory, see ShardsWriter; none if the source is skipped), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from llamaflow import previous_files
 from llamaflow.apis import Api
 from llamaflow.conversations import Conversations, message_shape
 from llamaflow.data_params import Collection
@@ -98,6 +99,8 @@ def run(source: Source, collection: Collection, inputs: Inputs, outdir: Path, se
             **inputs.cache.counts,
             "sha256": next(iter(written.inputs.values()), None),
         }
+        if inputs.previous:
+            written.inputs |= {f"previous/{file.name}": sha256(file) for file in previous_files.files_of(inputs.previous)}
     if since := written.counts.get("unchanged_since"):
         say(f"unchanged since {since}: nothing was fetched")
 
@@ -143,7 +146,7 @@ def _read_database(source: Source, inputs: Inputs, kept: Taker, dropped: Dropped
         kept.write(record)
     if reader.rows or not earlier:
         reader.check(kept.count - earlier)
-    found = {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
+    found = {"format": "sql", "ignored_columns": sorted(reader.ignored - {folded(source.watermark or "")})[:COLUMNS_LISTED]}
     return found | ({"watermark": watermark.described, "earlier_records": earlier} if watermark else {})
 
 

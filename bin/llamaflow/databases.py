@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,13 +55,13 @@ def _rows(engine: Engine, query: str, watermark: Watermark | None) -> Iterator[M
             connection.commit()
         streamed = connection.execution_options(stream_results=True, max_row_buffer=ROWS_AT_ONCE)
         query = COLON.sub(r"\\:", query.strip().rstrip(";"))
-        result = streamed.execute(watermark.statement(query) if watermark else text(query))
-        if watermark:
-            watermark.refuse_other_columns([*result.keys()])
-        for row in result.mappings():
+        with closing(streamed.execute(watermark.statement(query) if watermark else text(query))) as result:
             if watermark:
-                watermark.see(row[watermark.column])
-            yield row
+                watermark.refuse_other_columns([*result.keys()])
+            for row in result.mappings():
+                if watermark:
+                    watermark.see(row[watermark.column])
+                yield row
 
 
 def _file(path: Path) -> Engine:

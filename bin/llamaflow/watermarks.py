@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnClause, Date, DateTime, Numeric, Select, String, TextClause, bindparam, column, literal_column, or_, select, text
+from sqlalchemy import BigInteger, ColumnClause, Date, DateTime, Numeric, Select, String, bindparam, column, literal_column, or_, select, text
 from sqlalchemy.sql import quoted_name
 
 from llamaflow.errors import DataError, UsageError
@@ -42,15 +42,16 @@ class Watermark:
         if self.previous and self.since is not None:
             yield from records_of(self.previous, self.source.id)
 
-    def statement(self, query: str) -> TextClause | Select[Any]:
-        """The query, or its rows from `since` on, whose value goes to the database beside it."""
+    def statement(self, query: str) -> Select[Any]:
+        """The query's rows, or those from `since` on, whose value goes to the database beside it."""
+        # on a line of its own: a query may end in a comment; and always as a part, so that what cannot be one is refused in the first run
+        rows: Select[Any] = select(literal_column("*")).select_from(text(f"({query}\n) AS all_rows"))
         if self.since is None:
-            return text(query)
+            return rows
+        is_timestamp = isinstance(self.since, datetime)
+        kind = DateTime(timezone=self.since.tzinfo is not None) if is_timestamp else TYPES[type(self.since).__name__]
         name: ColumnClause[Any] = column(quoted_name(self.column, quote=True))
-        kind = type(self.since).__name__
-        since = bindparam("since", self.since, DateTime(timezone=self.since.tzinfo is not None) if isinstance(self.since, datetime) else TYPES[kind])
-        # on a line of its own: a query may end in a comment
-        return select(literal_column("*")).select_from(text(f"({query}\n) AS all_rows")).where(or_(name >= since, name.is_(None)))
+        return rows.where(or_(name >= bindparam("since", self.since, kind), name.is_(None)))
 
     def refuse_other_columns(self, names: list[str]) -> None:
         if names.count(self.column) != 1:

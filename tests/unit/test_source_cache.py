@@ -60,6 +60,11 @@ class Site:
         return 200, self.headers, self.body
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_WAIT", 0.0)
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "kept here"

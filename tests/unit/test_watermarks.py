@@ -12,8 +12,10 @@ import pytest
 from database_server import postgresql
 from record_files import receipt, rows, write_records
 
+from llamaflow.databases import rows_of_query
 from llamaflow.errors import UsageError
-from llamaflow.sources import read_samplesheet
+from llamaflow.sources import Source, read_samplesheet
+from llamaflow.watermarks import Watermark
 
 QUERY = "SELECT id, asked AS question, answered AS answer, made FROM tickets -- all of them"
 SPLITS = ("train", "validation", "test")
@@ -86,6 +88,8 @@ def test_a_second_run_asks_for_new_rows_and_has_all(table: Table) -> None:
     table.add(*range(41, 61))
     second = table.prepare("two", "one", watermark="id")
     assert (second["earlier_records"], second["records"], second["watermark"]["value"]) == (40, 61, "60")
+    assert second["ignored_columns"] == ["made"]
+    assert {f"previous/{split}.parquet" for split in SPLITS} <= {*receipt(table.directory / "two/collect_source.json")["inputs"]}
     assert not any("Read again." in str(row) for row in rows(table.directory / "two/collected.parquet"))
     before, after = table.data("one"), table.data("two")
     assert all(before[split] <= after[split] for split in SPLITS)
@@ -173,11 +177,16 @@ def test_values_without_an_exact_order(table: Table, refused: Callable[..., str]
     assert words in refused(65, "one", watermark="id")
 
 
-def test_a_column_that_is_not_there_or_twice(table: Table, refused: Callable[..., str]) -> None:
+def test_a_column_that_is_not_there(table: Table, refused: Callable[..., str]) -> None:
     table.add(1)
     assert "no column changed, which watermark names. Found: id, question, answer, made" in refused(64, "one", watermark="changed")
-    twice = "SELECT a.id, b.id, a.asked AS text FROM tickets a, tickets b"
-    assert "two columns id, which watermark names. Found: id, id, text" in refused(64, "two", watermark="id", query=twice)
+
+
+def test_what_cannot_be_part_of_a_query_is_refused_in_the_first_run(table: Table, refused: Callable[..., str]) -> None:
+    table.add(1)
+    assert "refuses" in refused(64, "one", watermark="id", query="SELECT id, asked AS text FROM tickets; -- all")
+    assert "refuses" in refused(64, "two", watermark="id", query="SELECT 1 AS id) AS a; DROP TABLE tickets; --")
+    assert table.collect("three", watermark="id")["records"] == 1
 
 
 @pytest.mark.parametrize(
@@ -221,6 +230,9 @@ def test_types_of_a_server(tmp_path: Path, run_step: Any) -> None:
             assert again["watermark"] == first["watermark"]
             border = 3 if name == "word" else 1
             assert again["records"] == border, name
+        twice = Source(id="tickets", path=server.get_uri(), query="SELECT 1 AS id, 2 AS id, 'x' AS text", watermark="id")
+        with pytest.raises(UsageError, match=r"two columns id, which watermark names\. Found: id, id, text"):
+            list(rows_of_query(twice.path, twice.query or "", None, Watermark(twice, None)))
 
 
 def _collected(run_step: Any, outdir: Path, source: dict[str, Any], previous: Path | None) -> Any:
