@@ -143,7 +143,12 @@ class SourceCache:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (directory / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Entry(directory)
+            entry = Entry(directory)
+            try:
+                yield entry
+            except OSError:
+                entry.drop_part()  # a full disk is not to be kept full
+                raise
 
 
 def _read(path: Path) -> dict[str, Any]:

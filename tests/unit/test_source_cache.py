@@ -320,6 +320,7 @@ def test_a_full_cache_is_a_warning(cache: Path, tmp_path: Path, capsys: pytest.C
         with no_room_beyond(len(BODY) // 2), pytest.raises(OSError, match="File too large"):
             one.fetch(f"{address}/a.jsonl", tmp_path / "a")  # nor is there room elsewhere
         assert "File too large): everything is fetched" in capsys.readouterr().out
+        assert not kept(cache, "part")
         one.fetch(f"{address}/a.jsonl", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == BODY
     assert (full.fetched, full.unchanged) == (1, 0)
