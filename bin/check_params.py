@@ -73,6 +73,15 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
         faults += _faults_of_generation(sources, params.generation)
     if faults or params is None:
         raise UsageError("\n".join(faults))
+    return {
+        "sources": [source.model_dump(exclude_none=True, exclude={*OF_THE_MIXTURE, "generate"}) for source in sources],
+        "models": [model.as_dict() for model in models],
+        "teachers": [model.as_dict() for model in teachers],
+        "settings": _settings(params, sources, template),
+    }
+
+
+def _settings(params: Params, sources: Sequence[Source], template: Path | None) -> dict[str, Any]:
     settings = {step: settings_of(step, params) for step in GROUPS_OF_STEPS}
     if pairs := {source.id: source.generate for source in sources if source.generate}:
         settings["generate_records"] |= {"pairs_of": pairs, "checkpoint_dir": params.compute.checkpoint_dir}
@@ -80,14 +89,11 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
         settings["deduplicate_records"]["max_records_of"] = limits
     if weights := {source.id: source.weight for source in sources if source.weight is not None}:
         settings["split_dataset"]["weights"] = weights
+    if params.input_output.source_cache:
+        settings["collect_source"]["source_cache"] = params.input_output.source_cache
     if template is not None:
         settings["fetch_model"]["chat_template_text"] = template.read_text(encoding="utf-8")
-    return {
-        "sources": [source.model_dump(exclude_none=True, exclude={*OF_THE_MIXTURE, "generate"}) for source in sources],
-        "models": [model.as_dict() for model in models],
-        "teachers": [model.as_dict() for model in teachers],
-        "settings": settings,
-    }
+    return settings
 
 
 def _gather(faults: list[str], part: Callable[[], Any], otherwise: Any) -> Any:

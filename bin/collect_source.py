@@ -3,8 +3,8 @@
 
     collect_source.py --path faq.csv < settings.json
 
-The settings hold {"collection": {...}, "source": {a row of the samplesheet}}; without --path the source's address is downloaded,
-or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
+The settings hold {"collection": {...}, "source": {a row of the samplesheet}} and, if there is one, source_cache (see llamaflow/source_cache.py). Without --path the
+source's address is downloaded, or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
 Writes collected.parquet (a directory, see ShardsWriter; none if the source is skipped), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
 The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
 """
@@ -17,10 +17,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from llamaflow import previous_files
 from llamaflow.apis import Api
 from llamaflow.conversations import Conversations, message_shape
 from llamaflow.data_params import Collection
@@ -33,11 +35,13 @@ from llamaflow.folders import files_of, has_many_files
 from llamaflow.formats import Row, rows_of
 from llamaflow.records import DroppedWriter, ShardsWriter
 from llamaflow.rows import Shape, expected, shape_for, to_record
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import FORMATS, Source, format_of, is_object, is_stored
 from llamaflow.steps import read_settings, receipt, say
 from llamaflow.stores import address_of, download_object, files_in_store, with_split
 from llamaflow.templates import folded
 from llamaflow.textfiles import Unusable
+from llamaflow.watermarks import Watermark
 from llamaflow.webpages import LeftOut, pages_of
 
 Taker = ShardsWriter | Conversations
@@ -53,20 +57,31 @@ COLUMNS_LISTED = 100
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--path", type=Path, help="the source's file; without it, its address is downloaded")
+    parser.add_argument("--previous", type=Path, help="the data set of an earlier run, for a source with watermark")
     parser.add_argument("--last-attempt", action="store_true", help="what may succeed later is not tried again")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
 
-def run(source: Source, collection: Collection, path: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Inputs:
+    """What is read besides the source itself."""
+
+    path: Path | None  # the source's file, if Nextflow has it
+    previous: Path | None
+    cache: SourceCache
+
+
+def run(source: Source, collection: Collection, inputs: Inputs, outdir: Path, settings: Mapping[str, Any]) -> None:
     collected, rejected = outdir / "collected.parquet", outdir / f"{STEP}.dropped.parquet"
-    with receipt(STEP, settings, outdir) as written, _local(source, path, outdir) as given:
+    with receipt(STEP, settings, outdir) as written, _local(source, inputs, outdir) as given:
         if given and not given.is_dir():
             written.add_input(given)
         with ShardsWriter(collected, collection.records_per_shard) as kept, DroppedWriter(rejected, STEP) as dropped:
             with _taking(source, kept, dropped, outdir) as taker:
-                found = _read(source, given, taker, dropped, outdir)
-            refuse_too_many(dropped.faults, {source.id: {"kept": taker.count, "dropped": dropped.reasons}}, collection.max_dropped_fraction)
+                found = _read(source, replace(inputs, path=given), taker, dropped, outdir)
+            read = taker.count - found.get("earlier_records", 0)
+            refuse_too_many(dropped.faults, {source.id: {"kept": read, "dropped": dropped.reasons}}, collection.max_dropped_fraction)
             if not kept.count:
                 raise DataError(
                     f"source {source.id!r}: no record could be made of it: {', '.join(f'{count} x {why}' for why, count in dropped.reasons.items())}."
@@ -81,8 +96,13 @@ def run(source: Source, collection: Collection, path: Path | None, outdir: Path,
             "dropped": dropped.reasons,
             "sources": {source.id: {"kept": kept.count, "dropped": dropped.reasons}},
             **found,
+            **inputs.cache.counts,
             "sha256": next(iter(written.inputs.values()), None),
         }
+        if inputs.previous:
+            written.inputs |= {f"previous/{file.name}": sha256(file) for file in previous_files.files_of(inputs.previous)}
+    if since := written.counts.get("unchanged_since"):
+        say(f"unchanged since {since}: nothing was fetched")
 
 
 def skip(source: Source, error: LlamaflowError, outdir: Path, settings: Mapping[str, Any]) -> None:
@@ -98,33 +118,40 @@ def skip(source: Source, error: LlamaflowError, outdir: Path, settings: Mapping[
     say(f"skipped: {error}")
 
 
-def _read(source: Source, given: Path | None, kept: Taker, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+def _read(source: Source, inputs: Inputs, kept: Taker, dropped: DroppedWriter, outdir: Path) -> dict[str, Any]:
+    given, cache = inputs.path, inputs.cache
     if source.query:
-        return _read_database(source, given, kept, dropped)
+        return _read_database(source, inputs, kept, dropped)
     if given and not has_many_files(given):
         return _read_file(source, given, kept, dropped)
     with tempfile.TemporaryDirectory(dir=outdir, prefix=".unpacked-") as scratch:
         if source.is_api:
-            return _read_api(source, kept, dropped, Path(scratch))
+            return _read_api(Api(source, Path(scratch), cache), kept, dropped)
         if source.is_website:
-            return _read_files(source, pages_of(source, Path(scratch)), source.path, kept, dropped)
+            return _read_files(source, pages_of(source, Path(scratch), cache), source.path, kept, dropped)
         if given:
             return _read_files(source, files_of(given, source.path, Path(scratch)), given.name, kept, dropped)
         address = address_of(source)
-        return _read_files(source, files_in_store(source, address, Path(scratch)), address, kept, dropped)
+        return _read_files(source, files_in_store(source, address, Path(scratch), cache), address, kept, dropped)
 
 
-def _read_database(source: Source, file: Path | None, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
-    """The rows of a query to a server or a SQLite file."""
-    reader = Reader(source, "query", dropped)
-    for record in reader.records(rows_of_query(file or source.path, source.query or "", source.secret)):
+def _read_database(source: Source, inputs: Inputs, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
+    """The rows of a query to a server or a SQLite file; with a watermark, what was made of the earlier ones, and the others."""
+    watermark = Watermark(source, inputs.previous) if source.watermark else None
+    for record in watermark.records() if watermark else ():
         kept.write(record)
-    reader.check(kept.count)
-    return {"format": "sql", "ignored_columns": sorted(reader.ignored)[:COLUMNS_LISTED]}
+    earlier = kept.count
+    reader = Reader(source, "query", dropped)
+    for record in reader.records(rows_of_query(inputs.path or source.path, source.query or "", source.secret, watermark)):
+        kept.write(record)
+    if reader.rows or not earlier:
+        reader.check(kept.count - earlier)
+    found = {"format": "sql", "ignored_columns": sorted(reader.ignored - {folded(source.watermark or "")})[:COLUMNS_LISTED]}
+    return found | ({"watermark": watermark.described, "earlier_records": earlier} if watermark else {})
 
 
-def _read_api(source: Source, kept: Taker, dropped: DroppedWriter, scratch: Path) -> dict[str, Any]:
-    api, address = Api(source, scratch), urlsplit(source.path)
+def _read_api(api: Api, kept: Taker, dropped: DroppedWriter) -> dict[str, Any]:
+    source, address = api.source, urlsplit(api.source.path)
     reader = Reader(source, PurePosixPath(address.path).name or address.netloc, dropped)
     for record in reader.records(api.rows()):
         kept.write(record)
@@ -198,26 +225,26 @@ def _taking(source: Source, kept: ShardsWriter, dropped: DroppedWriter, outdir: 
 
 
 @contextmanager
-def _local(source: Source, path: Path | None, outdir: Path) -> Iterator[Path | None]:
+def _local(source: Source, inputs: Inputs, outdir: Path) -> Iterator[Path | None]:
     """The source's file or directory: the given one, or one downloaded for the time being; None for what is asked or read page by page."""
     if source.is_server or source.is_api or source.is_website or (is_stored(source.path) and not is_object(source.path)):
         yield None
         return
-    if path is None and (source.is_url or is_stored(source.path)):
+    if inputs.path is None and (source.is_url or is_stored(source.path)):
         # beside the results, since the system's temporary directory may be small
         with tempfile.TemporaryDirectory(dir=outdir, prefix=".download-") as directory:
-            yield _downloaded(source, Path(directory))
+            yield _downloaded(source, Path(directory), inputs.cache)
         return
-    given = path or Path(source.path)
+    given = inputs.path or Path(source.path)
     if not given.exists():
         raise UsageError(f"source {source.id!r}: {given} is not there. Check the column path of the samplesheet.")
     yield given
 
 
-def _downloaded(source: Source, directory: Path) -> Path:
+def _downloaded(source: Source, directory: Path, cache: SourceCache) -> Path:
     if source.is_url:
-        return download(source.path, directory, source.secret, page=(source.format or format_of(source.path)) == "html")
-    return download_object(source.path, directory)
+        return download(source.path, directory, cache, source.secret, page=(source.format or format_of(source.path)) == "html")
+    return download_object(source.path, directory, cache)
 
 
 class Reader:
@@ -281,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = read_settings()
     source, collection = Source.model_validate(settings.get("source", {})), Collection.model_validate(settings.get("collection", {}))
     try:
-        run(source, collection, args.path, args.outdir, settings)
+        run(source, collection, Inputs(args.path, args.previous, SourceCache(settings.get("source_cache"))), args.outdir, settings)
     except LlamaflowError as error:
         tried_again = isinstance(error, TemporaryError) and not args.last_attempt
         if collection.on_source_error == "stop" or isinstance(error, StorageError) or tried_again:

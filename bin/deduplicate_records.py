@@ -35,7 +35,8 @@ from llamaflow.faults import refuse_what_cleaning_left
 from llamaflow.files import read_json, sha256
 from llamaflow.identities import group_of, number_of, subject_of
 from llamaflow.mixture import sampled
-from llamaflow.previous import Previous, files_of, read_previous
+from llamaflow.previous import Previous, read_previous
+from llamaflow.previous_files import files_of
 from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, texts_of, values
 from llamaflow.similar import Array, Similarities
 from llamaflow.steps import read_settings, receipt

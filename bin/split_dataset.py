@@ -29,7 +29,8 @@ from llamaflow.licences import hub_names
 from llamaflow.mixture import Mixture
 from llamaflow.overlap import leakage
 from llamaflow.personal import Redactor
-from llamaflow.previous import NOT_GIVEN, Numbers, files_of, read_previous
+from llamaflow.previous import NOT_GIVEN, Numbers, read_previous
+from llamaflow.previous_files import files_of
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, read_batches, read_rows
 from llamaflow.samples import DroppedSample, chosen, read_candidates
 from llamaflow.splits import TRAIN, Index, draw, read_index, refuse_empty_splits, stability, straddling
@@ -99,6 +100,7 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
             "skipped_sources": skipped(made),
             "personal_data": {"action": personal.personal_data, "found": personal_data(made)},
             "settings": splitting.model_dump(exclude={"previous_dataset"}),
+            "watermarks": {one["settings"]["source"]["id"]: one["counts"]["watermark"] for one in made if one["counts"].get("watermark")},
             "origins": dict(sorted((one["settings"]["source"]["id"], origin_of(one)) for one in made if one["step"] == STEPS_BEFORE[0])),
             "sample": {"kept": chosen(candidates[place] for place in sorted(tally.found)), "dropped": lost},
         }

@@ -14,7 +14,7 @@ workflow LLAMAFLOW {
     ch_models     // [meta, file or [], model reference]
     ch_trials     // value: trials sheet or []
     ch_erase      // value: file with the people to be erased, or []
-    ch_previous   // value: splits of an earlier run, or []
+    ch_previous   // value: data set of an earlier run, or []
     ch_benchmarks // value: files with questions that are not to be trained on, or []
 
     main:

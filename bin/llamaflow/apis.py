@@ -14,6 +14,7 @@ import httpx
 from llamaflow.client import Client, RefusedError, is_web_page, origin
 from llamaflow.errors import DataError
 from llamaflow.formats import Row
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import Source
 from llamaflow.textfiles import Unusable
 
@@ -25,8 +26,8 @@ ANSWER_BYTES = 128 << 20  # takes five times as much memory
 class Api:
     """The answers of an API, one at a time, each in a file for the time being."""
 
-    def __init__(self, source: Source, scratch: Path) -> None:
-        self.source, self.file = source, scratch / "answer.json"
+    def __init__(self, source: Source, scratch: Path, cache: SourceCache) -> None:
+        self.source, self.file, self.cache = source, scratch / "answer.json", cache
         self.kind, _, self.detail = (source.pages or "").partition(":")
         self.name = self.detail.partition(":")[0] or self.kind  # of the parameter in the address that says which page is asked for
         self.pages = self.bytes = 0
@@ -35,7 +36,7 @@ class Api:
 
     def rows(self) -> Iterator[Row]:
         """All rows, numbered page:row. Raises DataError for answers that cannot be used, TemporaryError if the server does not answer."""
-        with Client(self.source.path, self.source.secret, PAUSE) as client:
+        with Client(self.source.path, self.source.secret, PAUSE, cache=self.cache) as client:
             address: str | None = self._first()
             while address:
                 self._refuse_repetition(address, "asks for the same address again")

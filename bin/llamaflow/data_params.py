@@ -39,6 +39,18 @@ class InputOutput(Group):
         json_schema_extra={"format": "file-path", "mimetype": "text/csv"},
     )
     outdir: str = Field(description="Directory for all results; made if it does not exist.", json_schema_extra={"format": "directory-path"})
+    source_cache: str | None = Field(
+        None,
+        description="Where files fetched from addresses, stores and the Hub are kept for later runs, which fetch only what has changed; a directory that all tasks can reach. Default: nothing is kept.",
+        json_schema_extra={"format": "directory-path"},
+    )
+
+    @field_validator("source_cache")
+    @classmethod
+    def _is_a_directory(cls, path: str | None) -> str | None:
+        if path and "://" in path:
+            raise ValueError("expected a directory that all tasks can reach, not an address")
+        return path
 
 
 class Collection(Group):

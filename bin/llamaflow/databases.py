@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Resourc
 from sqlalchemy.pool import NullPool
 
 from llamaflow.errors import TemporaryError, UsageError
+from llamaflow.watermarks import Watermark
 
 Row = tuple[int, dict[str, Any]]
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
@@ -27,15 +29,15 @@ ROWS_AT_ONCE = 1000
 COLON = re.compile(r"(?<![:\w\\]):(?=\w)")  # would stand for a parameter
 
 
-def rows_of_query(database: str | Path, query: str, secret: str | None) -> Iterator[Row]:
-    """Iterate over the result of a query to a server (its address) or a SQLite file.
+def rows_of_query(database: str | Path, query: str, secret: str | None, watermark: Watermark | None = None) -> Iterator[Row]:
+    """Iterate over the result of a query to a server (its address) or a SQLite file; with a watermark, over what is new.
 
     Raises UsageError if the database or the query refuses, TemporaryError if the connection is lost on the way.
     """
     number, name = 0, database.name if isinstance(database, Path) else make_url(database).render_as_string()
     try:
         engine = _file(database) if isinstance(database, Path) else _server(database, secret)
-        for number, row in enumerate(_rows(engine, query), 1):
+        for number, row in enumerate(_rows(engine, query, watermark), 1):
             yield number, {column: _plain(value) for column, value in row.items()}
     except (ArgumentError, NoSuchModuleError, ResourceClosedError) as error:
         raise UsageError(f"{name}: {error}. Expected postgresql://, mysql:// or a .sqlite file, and a query that returns rows.") from error
@@ -46,13 +48,20 @@ def rows_of_query(database: str | Path, query: str, secret: str | None) -> Itera
         raise UsageError(f"the database {name} refuses: {cause}. Check its address, the query, and the password that secret names.") from error
 
 
-def _rows(engine: Engine, query: str) -> Iterator[Mapping[Any, Any]]:
+def _rows(engine: Engine, query: str, watermark: Watermark | None) -> Iterator[Mapping[Any, Any]]:
     with engine.connect() as connection:
         if statement := READ_ONLY.get(engine.dialect.name):
             connection.exec_driver_sql(statement)
             connection.commit()
         streamed = connection.execution_options(stream_results=True, max_row_buffer=ROWS_AT_ONCE)
-        yield from streamed.execute(text(COLON.sub(r"\\:", query))).mappings()
+        query = COLON.sub(r"\\:", query.strip().rstrip(";"))
+        with closing(streamed.execute(watermark.statement(query) if watermark else text(query))) as result:
+            if watermark:
+                watermark.refuse_other_columns([*result.keys()])
+            for row in result.mappings():
+                if watermark:
+                    watermark.see(row[watermark.column])
+                yield row
 
 
 def _file(path: Path) -> Engine:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,14 @@ def sha256_of_files(root: Path, files: Iterable[Path]) -> str:
 def short_hash(value: Any, digits: int = 8) -> str:
     """Hash any JSON value, independently of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:digits]
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """One more name for a file, or a copy where the file system has no links. Neither may be written to."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamaflow.errors import TemporaryError, UsageError
+from llamaflow.files import link_or_copy
 from llamaflow.rows import SPLIT_NAMES
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import WILDCARDS, format_of
 
 if TYPE_CHECKING:
@@ -51,9 +54,31 @@ def hub_files_of(address: str) -> Iterator[tuple[str, str]]:
     yield from names.items()
 
 
-def fetch_from_hub(address: str, path: Path) -> None:
+def fetch_from_hub(address: str, path: Path, cache: SourceCache) -> None:
+    """A file of a commit, by an address that names it."""
     with _explained(address):
+        try:
+            if kept := cache.directory("hub"):
+                link_or_copy(_kept_file(address, kept, cache), path)
+                return
+        except OSError as error:
+            if not error.errno or isinstance(error, FileNotFoundError):
+                raise  # of the Hub, not of the disk
+            cache.give_up(error)
         _files().get_file(address, str(path))
+        cache.count(is_new=True)
+
+
+def _kept_file(address: str, directory: Path, cache: SourceCache) -> Path:
+    """The file in huggingface_hub's own cache, which knows what commits have in common, goes on with what was interrupted, and asks nothing for what it has."""
+    from huggingface_hub import hf_hub_download, parse_hf_uri
+
+    place = parse_hf_uri(address)
+    named: dict[str, Any] = {"repo_type": "dataset", "revision": place.revision, "cache_dir": directory}
+    is_new = hf_hub_download(place.id, place.path_in_repo, **named, dry_run=True).will_download
+    file = Path(hf_hub_download(place.id, place.path_in_repo, **named)).resolve()
+    cache.count(is_new=is_new, since=datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds"))
+    return file
 
 
 def split_of(name: str) -> str | None:
@@ -72,12 +97,14 @@ def _files() -> HfFileSystem:
 def _explained(address: str) -> Iterator[None]:
     """Turn what the Hub says into our errors."""
     from httpx2 import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError, HfUriError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HfUriError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         yield
     except OfflineModeIsEnabled as error:
         raise UsageError(f"{address} cannot be read offline. Unset HF_HUB_OFFLINE.") from error
+    except LocalEntryNotFoundError as error:  # so huggingface_hub says that the Hub does not answer and that its cache has no such file
+        raise TemporaryError(f"{address} cannot be read now: {_said(error)}. Check the network, and try again later.") from error
     except (FileNotFoundError, HfUriError) as error:
         raise UsageError(f"{address} is not on the Hugging Face Hub: {_said(error)}. {REMEDY}") from error
     except HTTPError as error:

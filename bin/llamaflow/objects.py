@@ -9,15 +9,21 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from fsspec.utils import glob_translate
-from obstore.exceptions import BaseError, InvalidPathError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError, InvalidPathError, NotModifiedError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, S3Store
 
 from llamaflow.errors import TemporaryError, UsageError
+from llamaflow.source_cache import Entry, SourceCache
 from llamaflow.sources import pattern_of
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 CHUNK_BYTES = 8 << 20
 ROLES = re.compile(r"169\.254\.|metadata\.google\.internal")  # who is asked for credentials if the environment has none
@@ -44,16 +50,40 @@ def objects_of(address: str) -> Iterator[tuple[str, str]]:
         )
 
 
-def fetch_object(address: str, path: Path) -> None:
+def fetch_object(address: str, path: Path, cache: SourceCache) -> None:
     """Stream an object to a file. A connection that ends on the way is taken up again where it was, if the object is still the same."""
+    cache.bring(f"{os.environ.get('AWS_ENDPOINT_URL', '')}\0{address}", path, partial(_fetch, address))
+
+
+def _fetch(address: str, entry: Entry) -> None:
     with _explained(address):
-        found = obstore.get(_store(address), _key(address))
+        found = _asked(address, entry)
+    if found is None:
+        return
     try:
-        with path.open("wb") as file:
+        with entry.part.open("ab") as file:
             for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
                 file.write(chunk)
     except BaseError as error:
         raise TemporaryError(f"{address} was changed, or the connection ended, while it was read: {_said(error)}. It is read again.") from error
+
+
+def _asked(address: str, entry: Entry) -> GetResult | None:
+    """The object, or the rest of it if a part has come before; None if it is the copy that is there."""
+    store, key = _store(address), _key(address)
+    if entry.come and "etag" in entry.begun:
+        try:
+            return obstore.get(store, key, options={"range": {"offset": entry.come}, "if_match": entry.begun["etag"]})
+        except BaseError:
+            entry.drop_part()  # it is another one now, or all of it has come: without a range, the store says what is wrong
+    try:
+        found = obstore.get(store, key, options={"if_none_match": entry.headers["etag"]} if entry.headers else None)
+    except NotModifiedError:
+        entry.drop_part()
+        return None
+    etag = found.meta["e_tag"]
+    entry.begin({"etag": etag} if etag else {})
+    return found
 
 
 def _key(address: str) -> str:

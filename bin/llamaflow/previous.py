@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from llamaflow.errors import DataError
 from llamaflow.identities import COLUMNS, NOBODY, group_of, number_of, subject_of
-from llamaflow.records import SPLITS, read_rows
+from llamaflow.previous_files import files_of
+from llamaflow.records import read_rows
 
 NOT_GIVEN = -1
 Numbers = np.ndarray[Any, Any]
@@ -75,21 +73,3 @@ def read_previous(directory: Path, seed: int) -> Previous:
         Places.of(np.array(prompts, dtype=np.uint64), where),
         Places.of(people[known], where[known]),
     )
-
-
-def files_of(directory: Path) -> list[Path]:
-    """The file of each split. Raises DataError for one that is no such file."""
-    files = [directory / f"{split}.parquet" for split in SPLITS]
-    for file in files:
-        try:
-            names = pq.read_schema(file).names
-        except (pa.ArrowException, FileNotFoundError) as error:
-            raise DataError(
-                f"--previous_dataset: {file.name} is missing or damaged ({error}). Give the directory data/ of an earlier run's results."
-            ) from error
-        if missing := {*COLUMNS, "text"} - {*names}:
-            raise DataError(
-                f"--previous_dataset: {file.name} has no column {', '.join(sorted(missing))}: LlamaFlow did not write it. "
-                "Give the directory data/ of an earlier run's results."
-            )
-    return files

@@ -64,6 +64,10 @@ class Source(Group):
         None, description="File format. Default: by the file's ending."
     )
     query: str | None = Field(None, description="Of a database (postgresql://, mysql:// or a .sqlite file): the SQL query whose rows are the data.")
+    watermark: str | None = Field(
+        None,
+        description="Of a database: a column of the query's result that only grows (a number, a time). With previous_dataset, only rows from its highest value on are read, and the others' records come from there.",
+    )
     secret: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
@@ -138,6 +142,16 @@ class Source(Group):
             raise ValueError("a database needs a query" if is_database else "a query needs a database: postgresql://, mysql:// or a .sqlite file as path")
         if (self.is_server or self.is_url) and urlsplit(self.path).password:
             raise ValueError("a path with a password would stand in reports; put the password into an environment variable, and its name into secret")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_read_on(self) -> Self:
+        if self.watermark and not self.query:
+            raise ValueError("watermark is for databases: it names a column of the query's result")
+        if self.watermark and (self.has_messages or self.generate or self.weight is not None):
+            raise ValueError(
+                "watermark takes the records of earlier rows from previous_dataset, where those of assistant, conversation, generate and weight are not what was read: leave one of them out"
+            )
         return self
 
     @field_validator("prompt", "completion", "system", "text")

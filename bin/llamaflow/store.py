@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llamaflow.files import read_json
+from llamaflow.files import link_or_copy, read_json
 from llamaflow.trials import TECHNIQUES, Trial
 
 KEY = "store_key"
@@ -80,11 +80,4 @@ class Store:
 
 def copy_tree(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target, copy_function=_link_or_copy)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    shutil.copytree(source, target, copy_function=link_or_copy)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from llamaflow import hub, objects
 from llamaflow.folders import is_hidden
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import Source, format_of
 
 NAME_CHARACTERS = 60  # of an object's name that its file keeps, its ending among them
@@ -17,7 +18,7 @@ def address_of(source: Source) -> str:
     return hub.pinned(source.path) if source.is_on_hub else source.path
 
 
-def files_in_store(source: Source, address: str, scratch: Path) -> Iterator[tuple[str, Path]]:
+def files_in_store(source: Source, address: str, scratch: Path, cache: SourceCache) -> Iterator[tuple[str, Path]]:
     """Name and file, as folders.files_of gives them. Files of unknown kinds are named but not fetched."""
     listed, fetch = (hub.hub_files_of, hub.fetch_from_hub) if source.is_on_hub else (objects.objects_of, objects.fetch_object)
     for name, place in listed(address):
@@ -26,16 +27,16 @@ def files_in_store(source: Source, address: str, scratch: Path) -> Iterator[tupl
         file = _place(name, scratch)
         try:
             if source.format or format_of(name):
-                fetch(place, file)
+                fetch(place, file, cache)
             yield name, file
         finally:
             file.unlink(missing_ok=True)
 
 
-def download_object(address: str, directory: Path) -> Path:
+def download_object(address: str, directory: Path, cache: SourceCache) -> Path:
     """One object, as a file under its name."""
     file = _place(address, directory)
-    objects.fetch_object(address, file)
+    objects.fetch_object(address, file, cache)
     return file
 
 

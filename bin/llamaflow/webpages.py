@@ -15,6 +15,7 @@ from protego import Protego
 
 from llamaflow.client import AGENT, LONGEST_WAIT, Client, RefusedError, UnavailableError
 from llamaflow.errors import DataError, UsageError
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import Source
 from llamaflow.textfiles import Unusable, open_bytes
 
@@ -40,12 +41,12 @@ class LeftOut(Unusable):
     """A page that is not to be read, which is no fault of the source."""
 
 
-def pages_of(source: Source, scratch: Path) -> Iterator[Page]:
+def pages_of(source: Source, scratch: Path, cache: SourceCache) -> Iterator[Page]:
     """The address of each page, and its file in `scratch`, until the next one is asked for, or why there is none.
 
     Raises UsageError if the source's own address cannot be read, TemporaryError if the server no longer answers.
     """
-    crawl = Crawl(source, scratch)
+    crawl = Crawl(source, scratch, cache)
     with crawl.client:
         yield from crawl.listed() if source.pages == "sitemap" else crawl.linked()
     if crawl.is_cut_short:
@@ -55,9 +56,9 @@ def pages_of(source: Source, scratch: Path) -> Iterator[Page]:
 class Crawl:
     """The pages of one host, of those that are linked only what is below one directory. The first address that is read says which."""
 
-    def __init__(self, source: Source, scratch: Path) -> None:
+    def __init__(self, source: Source, scratch: Path, cache: SourceCache) -> None:
         self.source, self.scratch = source, scratch
-        self.client = Client(source.path, source.secret, PAUSE, self._allow)
+        self.client = Client(source.path, source.secret, PAUSE, self._allow, cache)
         self.robots: dict[httpx.URL, Protego] = {}
         self.start: httpx.URL | None = None
         self.at = httpx.URL(source.path)
@@ -176,7 +177,7 @@ class Crawl:
         if place not in self.robots:
             file = self.scratch / "robots.txt"
             try:
-                with Client(self.source.path, self.source.secret) as client:
+                with Client(self.source.path, self.source.secret) as client:  # no cache: it is asked for while a page is, which may be this one
                     client.fetch(str(place), file, most=PAGE_BYTES)
                 self.robots[place] = Protego.parse(file.read_text(encoding="utf-8", errors="replace"))
             except RefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -42,13 +43,20 @@ def hub(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
                 self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
             elif found := re.match(r"/datasets/owner/data/resolve/\w+/(.*)", path):
                 fetched.append(found[1])
-                self.answer(200, files[found[1]] if "short" not in found[1] else b"{")
+                self.answer(200, files[found[1]] if "short" not in found[1] else b"{", _known(files[found[1]]))
             elif found := re.match(r"/api/datasets/owner/data/tree/\w+/?(.*)", path):
                 self.listing(found[1], "recursive=true" in self.path.lower())
             elif path.endswith(("/data", "/main", COMMIT)):
                 self.answer(200, json.dumps({"id": "owner/data", "sha": COMMIT, "siblings": []}).encode())
             else:
                 self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+
+        def do_HEAD(self) -> None:
+            name = self.path.split("/", 6)[6]
+            self.send_response(200)
+            for header, value in {"Content-Length": str(len(files[name])), **_known(files[name])}.items():
+                self.send_header(header, value)
+            self.end_headers()
 
         def do_POST(self) -> None:
             """Only the paths of files are asked for."""
@@ -69,6 +77,10 @@ def hub(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def _known(content: bytes) -> dict[str, str]:
+    return {"ETag": f'"{hashlib.sha1(content, usedforsecurity=False).hexdigest()}"', "X-Repo-Commit": COMMIT}
 
 
 def _entry(name: str, content: bytes) -> dict[str, Any]:

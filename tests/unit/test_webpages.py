@@ -16,6 +16,7 @@ from web_servers import Answer, answering
 
 from llamaflow import webpages
 from llamaflow.errors import TemporaryError, UsageError
+from llamaflow.source_cache import SourceCache
 from llamaflow.sources import Source
 from llamaflow.webpages import LeftOut, pages_of
 
@@ -33,7 +34,7 @@ def read(tmp_path: Path) -> Callable[..., Said]:
     """By path: the ending of the file that a page became, or why it was left out."""
 
     def of(address: str, pages: str, **columns: str) -> Said:
-        found = pages_of(Source(id="site", path=address, pages=pages, **columns), tmp_path)
+        found = pages_of(Source(id="site", path=address, pages=pages, **columns), tmp_path, SourceCache(None))
         host = address.split("/", 3)[2]
         return {name.partition(host)[2] or name: page.suffix if isinstance(page, Path) else page.reason for name, page in found}
 
@@ -135,7 +136,7 @@ def test_what_is_left_out(read: Callable[..., Said]) -> None:
 def test_no_more_pages_than_a_task_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webpages, "MOST_PAGES", 3)
     with site({"/": page(*"abcdef")}) as address:
-        pages = list(pages_of(Source(id="site", path=f"{address}/", pages="links"), tmp_path))
+        pages = list(pages_of(Source(id="site", path=f"{address}/", pages="links"), tmp_path, SourceCache(None)))
     assert [name.removeprefix(address) for name, _ in pages] == ["/", "/a", "/b", "/"]
     assert isinstance(pages[-1][1], LeftOut)
     assert pages[-1][1].reason == "pages beyond the first 3"

@@ -7,7 +7,7 @@ process COLLECT_SOURCE {
     container "ghcr.io/llamaflow/collect_source:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(source, stageAs: 'source/*'), '-'
+    tuple val(meta), path(source, stageAs: 'source/*'), path(previous, stageAs: 'previous/*'), '-'
 
     output:
     tuple val(meta), path('collected.parquet/*'), optional: true, emit: records // none of a source that is skipped
@@ -21,7 +21,7 @@ process COLLECT_SOURCE {
     def args = task.ext.args ?: ''
     def last = task.attempt > task.maxRetries ? '--last-attempt' : ''
     """
-    collect_source.py ${source ? '--path source/*' : ''} ${last} ${args}
+    collect_source.py ${source ? '--path source/*' : ''} ${previous ? '--previous previous' : ''} ${last} ${args}
     """
 
     stub:

@@ -3,6 +3,7 @@
  */
 
 include { reportSkipped       } from '../utils_llamaflow_pipeline/functions'
+include { reportUncached      } from '../utils_llamaflow_pipeline/functions'
 include { toJson              } from '../utils_llamaflow_pipeline/functions'
 include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
 include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
@@ -15,16 +16,20 @@ workflow PREPARE_DATA {
     ch_sources    // [meta, file or [], row of the samplesheet]
     ch_settings   // value: map of step -> settings
     ch_erase      // value: file with the people to be erased, or []
-    ch_previous   // value: splits of an earlier run, or []
+    ch_previous   // value: data set of an earlier run, or []
     ch_benchmarks // value: files with questions that are not to be trained on, or []
 
     main:
     // one task a source: read it, whatever its format, as records
-    ch_to_collect = ch_sources.combine(ch_settings).map { meta, file, source, settings ->
-        [meta, file, toJson(settings.collect_source + [source: source])]
+    // and, where it reads on from an earlier run, what that run made of it
+    ch_to_collect = ch_sources.combine(ch_settings).combine(ch_previous.map { files -> [files] }).map { meta, file, source, settings, previous ->
+        [meta, file, source.watermark ? previous : [], toJson(settings.collect_source + [source: source])]
     }
     COLLECT_SOURCE(ch_to_collect)
-    COLLECT_SOURCE.out.receipt.toList().subscribe { receipts -> reportSkipped(receipts) }
+    COLLECT_SOURCE.out.receipt.toList().subscribe { receipts ->
+        reportUncached(receipts)
+        reportSkipped(receipts)
+    }
 
     // repair and check every record: one task a shard, since a large source has several
     ch_shards = COLLECT_SOURCE.out.records.flatMap { meta, shards ->

@@ -25,6 +25,14 @@ def reportSkipped(receipts) {
     }
 }
 
+// A cache that is full or cannot be written costs time, and nobody would know why
+def reportUncached(receipts) {
+    def reasons = receipts.collect { file -> fromJson(file.text).counts?.source_cache_error }.findAll { reason -> reason }.unique()
+    if (reasons) {
+        log.warn(reasons.join('\n  '))
+    }
+}
+
 // [process, name, version] -> the YAML that MultiQC shows as software versions
 def versionsToYaml(versions) {
     def lines = []

@@ -15,7 +15,7 @@ workflow INITIALISE {
 
     // steps that a digest cannot see: with it, an edit of bin/llamaflow re-runs the check, which knows what depends on what
     ch_checked = CHECK_PARAMS(
-        toJson(withCheckpointDir(params)),
+        toJson(withDirectories(params)),
         isTable(params.input) ? existing('input', params.input) : [],
         params.trials ? existing('trials', params.trials) : [],
         params.chat_template ? existing('chat_template', params.chat_template) : [],
@@ -27,7 +27,7 @@ workflow INITIALISE {
     models     = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
     trials     = channel.value(params.trials ? file(params.trials) : [])
     erase      = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
-    previous   = channel.value(params.previous_dataset ? splitsOf(params.previous_dataset) : [])
+    previous   = channel.value(params.previous_dataset ? datasetOf(params.previous_dataset) : [])
     benchmarks = channel.value(params.decontaminate_against ? filesOf('decontaminate_against', params.decontaminate_against) : [])
 
     // bare names: Nextflow 25.04's strict parser loses what is assigned here
@@ -37,7 +37,7 @@ workflow INITIALISE {
     models     // [meta, file or [], model reference]
     trials     // value: trials sheet or []
     erase      // value: file with the people to be erased, or []
-    previous   // value: splits of an earlier run, or []
+    previous   // value: data set of an earlier run, or []
     benchmarks // value: files with questions that are not to be trained on, or []
 }
 
@@ -92,13 +92,16 @@ def helpOf(key, prop, required) {
     return text.withIndex().collect { line, index -> (index ? '' : "  --${key}").padRight(34) + line.trim() }
 }
 
-// Checkpoints outlive the task that wrote them, so they cannot lie in its work directory; containers mount what is there
-def withCheckpointDir(params) {
-    def given = params.checkpoint_dir ? file(params.checkpoint_dir).toAbsolutePath() : null
+// Checkpoints and fetched sources outlive the task that wrote them, so they cannot lie in its work directory; containers mount what is there
+def withDirectories(params) {
     def own = workflow.workDir.scheme == 'file' ? workflow.workDir.resolve('checkpoints') : null
-    def store = given ?: own
-    store?.mkdirs()
-    return params + [checkpoint_dir: store?.toString()]
+    return params + [checkpoint_dir: made(params.checkpoint_dir ?: own), source_cache: made(params.source_cache)]
+}
+
+def made(path) {
+    def directory = path ? file(path).toAbsolutePath() : null
+    directory?.mkdirs()
+    return directory?.toString()
 }
 
 def codeDigest() {
@@ -119,11 +122,11 @@ def existing(name, path) {
     return found
 }
 
-// The splits of an earlier run, as files: of a directory, Nextflow would not see that what is in it changed
-def splitsOf(directory) {
-    return ['train', 'validation', 'test'].collect { split ->
-        def found = file("${directory.toString().replaceFirst('/+$', '')}/${split}.parquet")
-        found.exists() ? found : error("--previous_dataset: there is no ${split}.parquet in ${directory}. Give the directory data of an earlier run's results.")
+// The data set of an earlier run, as files: of a directory, Nextflow would not see that what is in it changed
+def datasetOf(directory) {
+    return ['train.parquet', 'validation.parquet', 'test.parquet', 'dataset.json'].collect { name ->
+        def found = file("${directory.toString().replaceFirst('/+$', '')}/${name}")
+        found.exists() ? found : error("--previous_dataset: there is no ${name} in ${directory}. Give the directory data of an earlier run's results.")
     }
 }
 

@@ -193,3 +193,14 @@ def test_addresses_of_servers_that_are_refused(refused: Callable[..., str], addr
     message = refused(generation_endpoint=address)
     assert "--generation_endpoint: expected an address such as http://localhost:8000/v1" in message
     assert "hidden" not in message
+
+
+def test_the_cache_of_sources_is_for_the_step_that_reads_them(check: Check) -> None:
+    found = check(source_cache="/kept here")["settings"]
+    assert found.pop("collect_source")["source_cache"] == "/kept here"
+    assert "kept here" not in str(found), "with a cache, or another one, nothing else is different"
+    assert "source_cache" not in check()["settings"]["collect_source"]
+
+
+def test_a_cache_of_sources_is_a_directory(refused: Callable[..., str]) -> None:
+    assert "expected a directory that all tasks can reach, not an address" in refused(source_cache="s3://bucket/cache")
