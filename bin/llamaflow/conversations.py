@@ -161,12 +161,14 @@ class Conversations:
 
 
 def _record(messages: list[Record], opening: list[dict[str, str]]) -> Record:
-    """The first message says what the record is about; whatever it leaves open may be said later."""
+    """The first message says what the record is about; whatever it leaves open may be said later. It is about all who speak."""
     turns = [message["messages"][0] for message in messages]
     first = messages[0]
     subject = first.pop("subject")
     joined = [{"role": role, "content": "\n\n".join(dict.fromkeys(turn["content"] for turn in group))} for role, group in groupby(turns, itemgetter("role"))]
     joined[0]["content"] = f"{subject}\n\n{joined[0]['content']}".strip()
     later = {name: next((message[name] for message in messages if message[name] is not None), None) for name in ("label", "liked", "split")}
-    record = {**first, **later, "messages": opening + joined}
+    people = dict.fromkeys(message["meta"]["subject_id"] for message in messages if message["meta"]["subject_id"])
+    meta = {**first["meta"], "subject_id": "\n".join(people) or None}
+    record = {**first, **later, "messages": opening + joined, "meta": meta}
     return {**record, "id": content_id(record)}

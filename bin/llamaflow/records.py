@@ -22,7 +22,7 @@ from llamaflow.faults import EXAMPLES, Faults
 Record = dict[str, Any]
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-META = pa.struct([(name, pa.string()) for name in ("location", "subject_id", "license", "language", "created_at", "url")])
+META = pa.struct([(name, pa.string()) for name in ("location", "document_id", "subject_id", "license", "language", "created_at", "url", "replaces")])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),  # content hash, see content_id

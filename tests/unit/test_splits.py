@@ -35,12 +35,15 @@ def place_of(splits: dict[str, Records]) -> dict[str, str]:
     return {record["id"]: split for split, records in splits.items() for record in records}
 
 
-def question(number: int, answer: int, person: int | None, source: str) -> dict[str, Any]:
-    return chat(f"question {number}?", f"answer {answer}", source=source, meta={"location": "x", "subject_id": person and f"p{person}"})
+def question(number: int, answer: int, person: int | None, document: int | None, source: str) -> dict[str, Any]:
+    meta = {"location": "x", "subject_id": person and f"p{person}", "document_id": document and f"d{document}"}
+    return chat(f"question {number}?", f"answer {answer}", source=source, meta=meta)
 
 
 QUESTIONS = st.lists(
-    st.builds(question, st.integers(0, 400), st.integers(0, 3), st.none() | st.none() | st.integers(1, 200), st.sampled_from("ab")),
+    st.builds(
+        question, st.integers(0, 400), st.integers(0, 3), st.none() | st.none() | st.integers(1, 200), st.none() | st.integers(1, 9), st.sampled_from("ab")
+    ),
     unique_by=lambda record: str(record["messages"]),
 )
 
