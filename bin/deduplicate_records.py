@@ -21,7 +21,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from llamaflow.files import read_json, sha256
 from llamaflow.identities import group_of, number_of, subject_of
 from llamaflow.mixture import sampled
 from llamaflow.previous import NOT_GIVEN, Previous, files_of, read_previous
-from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, texts_of, values
+from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, seconds_of, texts_of, values
 from llamaflow.similar import Array, Similarities
 from llamaflow.steps import read_settings, receipt
 from llamaflow.subjects import people_of, read_subjects
@@ -188,11 +187,8 @@ def merit(record: Record, keep: str) -> float:
     if keep == "longest":
         return sum(map(len, texts_of(record)))
     if keep == "newest":
-        try:
-            made = datetime.fromisoformat(record["meta"]["created_at"] or "")
-        except ValueError:
-            return -np.inf
-        return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
+        made = seconds_of(record["meta"]["created_at"])
+        return -np.inf if made is None else made
     return 0.0
 
 

@@ -9,7 +9,6 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from email.utils import parseaddr
 from functools import lru_cache
 from itertools import groupby, islice
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from llamaflow.records import DroppedWriter, Record, ShardsWriter, content_id
+from llamaflow.records import DroppedWriter, Record, ShardsWriter, content_id, seconds_of
 from llamaflow.rows import ROLES, Fields, Shape, cell, optional_text
 from llamaflow.sources import Source
 from llamaflow.templates import folded
@@ -80,11 +79,9 @@ def _from_mail(row: Mapping[str, Any], source: Source) -> Fields:
 
 
 def _seconds(sent: str) -> float:
-    try:
-        moment = datetime.fromisoformat(sent)
-    except ValueError as error:
-        raise Unusable("mail without date", sent) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if (seconds := seconds_of(sent)) is None:
+        raise Unusable("mail without date", sent)
+    return seconds
 
 
 def _role(author: str, source: Source) -> str:

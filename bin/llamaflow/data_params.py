@@ -172,6 +172,10 @@ class Splitting(Group):
         "document",
         description="What is drawn as a whole: a document (sections of one file or page, mails of one thread, rows with the same document_id; one that no split could hold is cut into parts), or each record by itself. Records with the same prompt or about the same person share a split in any case.",
     )
+    split_by: Literal["chance", "time"] = Field(
+        "chance",
+        description="Which records are kept for test and validation: drawn by chance, or the newest (by created_at), as a model that is trained today will meet those of tomorrow. Within each source or label; records without a date count as the oldest.",
+    )
     split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")
     previous_dataset: str | None = Field(
         None,

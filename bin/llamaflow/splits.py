@@ -3,7 +3,7 @@
 Within each source (or label) the records are put in the order of a hash of seed and content, and cut; so the same records and seed give
 the same split, whatever their order. Records with the same prompt, of the same person, generated from the same text, or of the same document are drawn as
 one, since the model would be tested on what it has seen otherwise (see llamaflow.together). Records that an earlier run knew stay where they were, and only
-what is missing of the shares is drawn.
+what is missing of the shares is drawn. By time, the order is that of age instead, and test is what is newest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llamaflow.data_params import Splitting
 from llamaflow.errors import DataError
 from llamaflow.identities import NOTHING, document_of, group_of, number_of, replaced_of, subject_of, text_of
 from llamaflow.previous import NOT_GIVEN, Numbers, Previous
-from llamaflow.records import SPLITS, Record, read_rows
+from llamaflow.records import SPLITS, Record, read_rows, seconds_of
 from llamaflow.together import agreed, joined, with_documents
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -37,11 +37,12 @@ KEYS: dict[str, Callable[[Record, int], int]] = {
 
 @dataclass(frozen=True)
 class Index:
-    """What the draw needs of each record, as numbers: memory is 32 bytes a record."""
+    """What the draw needs of each record, as numbers: memory is 40 bytes a record."""
 
     groups: Numbers  # uint64: hash of seed and prompt; equal prompts, one person's records and those made from one text are one group
     documents: Numbers  # uint64: hash of seed and document, or NOTHING
-    wholes: Numbers  # uint64: groups and documents together, as they are drawn; their order is the order of the draw
+    wholes: Numbers  # uint64: groups and documents together, as they are drawn; of the same age, their order is the order of the draw
+    ages: Numbers  # float64: what is youngest is drawn first; 0 for all if they are drawn by chance
     given: Numbers  # int8: place in SPLITS as the user gave it, or test as it was in an earlier run; or NOT_GIVEN
     overruled: int  # how many the user gave otherwise than as the test records that they were
     known: Numbers  # int8: where the same record was in an earlier run, or NOT_GIVEN
@@ -63,7 +64,8 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
     only train and test, and the learning curves need a third part. What was test in an earlier run stays test, whatever is given now; else
     what is given now counts, and what an earlier run knew stays where it was.
     """
-    keys, given, strata, fractions = _read(records, splitting)
+    keys, given, ages, strata, fractions = _read(records, splitting)
+    _refuse_undated(ages, splitting)
     known, kept, followed = _earlier(keys, previous)
     overruled = (known == TEST) & (given != NOT_GIVEN) & (given != TEST)
     given[overruled] = TEST
@@ -79,6 +81,7 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
         groups=groups,
         documents=keys["document"],
         wholes=wholes,
+        ages=ages,
         given=given,
         overruled=int(overruled.sum()),
         known=known,
@@ -89,21 +92,33 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
     )
 
 
-def _read(records: Path, splitting: Splitting) -> tuple[dict[str, Numbers], Numbers, Numbers, list[tuple[float, float]]]:
-    """By name the keys of each record (uint64), the split that it was given (int8), its stratum (int32), and what to draw from each stratum."""
-    keys, given, kinds = {name: array("Q") for name in KEYS}, array("b"), array("i")
+def _read(records: Path, splitting: Splitting) -> tuple[dict[str, Numbers], Numbers, Numbers, Numbers, list[tuple[float, float]]]:
+    """By name the keys of each record (uint64), the split that it was given (int8), its age, its stratum (int32), and what to draw from each stratum."""
+    keys, given, ages, kinds = {name: array("Q") for name in KEYS}, array("b"), array("d"), array("i")
     kind_of: dict[tuple[str, str, str | None], int] = {}
     for row in read_rows(records, ("id", "source", "type", "messages", "prompt", "label", "split", "meta")):
         for name, key in KEYS.items():
             keys[name].append(key(row, splitting.split_seed))
         given.append(SPLITS.index(row["split"]) if row["split"] else NOT_GIVEN)
+        ages.append(_age(row) if splitting.split_by == "time" else 0.0)
         stratum = row["source"] if splitting.stratify_by == "source" else row["label"] or ""
         kinds.append(kind_of.setdefault((row["source"], stratum, row["split"]), len(kind_of)))
     found = {name: np.array(numbers, dtype=np.uint64) for name, numbers in keys.items()}
     if splitting.group_by == "record":
         found["document"][:] = NOTHING
     strata, fractions = _strata(list(kind_of), splitting)
-    return found, np.array(given, dtype=np.int8), strata[np.array(kinds, dtype=np.int32)], fractions
+    return found, np.array(given, dtype=np.int8), np.array(ages), strata[np.array(kinds, dtype=np.int32)], fractions
+
+
+def _age(row: Record) -> float:
+    """Seconds before 1970, which makes the newest the youngest; what has no date is as old as can be."""
+    made = seconds_of(row["meta"]["created_at"])
+    return np.inf if made is None else -made
+
+
+def _refuse_undated(ages: Numbers, splitting: Splitting) -> None:
+    if splitting.split_by == "time" and len(ages) and np.isinf(ages).all():
+        raise DataError("--split_by time: no record has a date. Give it in a column created_at, as 2026-11-23 or 2026-11-23T10:30:00Z, or split by chance.")
 
 
 def _earlier(keys: dict[str, Numbers], previous: Previous | None) -> tuple[Numbers, Numbers, Numbers]:
@@ -145,7 +160,10 @@ def draw(index: Index) -> Numbers:
     stratum_of_group = np.full(len(groups), len(index.fractions), dtype=np.int32)
     np.minimum.at(stratum_of_group, group_of_row[index.free], index.strata[index.free])
     undecided = np.flatnonzero(split_of_group == NOT_GIVEN)
-    undecided = undecided[np.argsort(stratum_of_group[undecided], kind="stable")]  # within a stratum still by hash, as np.unique sorted them
+    youngest = np.full(len(groups), np.inf)
+    np.minimum.at(youngest, group_of_row, index.ages)
+    order = np.lexsort((youngest[undecided], stratum_of_group[undecided]))  # what is as old stays ordered by hash, as np.unique sorted them
+    undecided = undecided[order]
     ends = np.searchsorted(stratum_of_group[undecided], np.arange(1, len(index.fractions)))
     carried = (0.0, 0.0)
     for fractions, kept, members in zip(index.fractions, _kept(index), np.split(undecided, ends), strict=True):

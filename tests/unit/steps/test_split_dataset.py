@@ -198,6 +198,7 @@ def test_description(split: Split, tmp_path: Path) -> None:
         "max_repeats": 4.0,
         "stratify_by": "source",
         "group_by": "document",
+        "split_by": "chance",
         "split_seed": 42,
     }
     assert made["funnel"] == []
