@@ -32,7 +32,7 @@ from llamaflow.errors import DataError, LlamaflowError, StorageError, TemporaryE
 from llamaflow.faults import refuse_too_many
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
-from llamaflow.formats import Row, rows_of
+from llamaflow.formats import DOCUMENTS, Row, rows_of
 from llamaflow.records import DroppedWriter, ShardsWriter
 from llamaflow.rows import Shape, expected, shape_for, to_record
 from llamaflow.source_cache import SourceCache
@@ -171,7 +171,7 @@ def _read_file(source: Source, file: Path, kept: Taker, dropped: DroppedWriter) 
         raise UsageError(
             f"the format of {source.path} cannot be told from its ending. Name it in the column format: {', '.join(dict.fromkeys(FORMATS.values()))}."
         )
-    reader = Reader(source, file.name, dropped)
+    reader = Reader(source, file.name, dropped, is_document=file_format in DOCUMENTS)
     for record in reader.records(rows_of(file, file_format)):
         kept.write(record)
     reader.check(kept.count)
@@ -189,7 +189,7 @@ def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], ad
         if file_format is None:
             dropped.drop(source.id, name, UNKNOWN_KIND, "", by_choice=True)
             continue
-        reader = Reader(with_split(source, name), name, dropped)
+        reader = Reader(with_split(source, name), name, dropped, is_document=file_format in DOCUMENTS)
         try:
             for record in reader.records(rows_of(file, file_format)):
                 kept.write(record)
@@ -250,8 +250,9 @@ def _downloaded(source: Source, directory: Path, cache: SourceCache) -> Path:
 class Reader:
     """Turn the rows of one file or query into records; rows that cannot be used go to `dropped`."""
 
-    def __init__(self, source: Source, name: str, dropped: DroppedWriter) -> None:
+    def __init__(self, source: Source, name: str, dropped: DroppedWriter, *, is_document: bool = False) -> None:
         self.source, self.name, self.dropped = source, name, dropped
+        self.same = {"document_id": name} if is_document else {}  # of all rows
         self.shape: Shape | None = None
         self.columns: set[str] = set()
         self.rows = 0
@@ -283,7 +284,7 @@ class Reader:
         self.shape = self.shape or (message_shape if self.source.has_messages else shape_for)(row, self.source)
         if self.shape is None:
             raise Unusable(NO_SHAPE, f"found {', '.join(row)}")
-        return to_record(row, self.shape, self.source, location)
+        return to_record(row | self.same, self.shape, self.source, location)
 
     def check(self, kept: int) -> None:
         """Raise DataError if there is nothing, or nothing that is understood."""

@@ -8,8 +8,9 @@ The settings hold the groups deduplication and collection. Writes deduplicated.p
 deduplicate_records.json. All records are together for the first time: a source of which cleaning dropped too many is refused here.
 Of the records of a cluster one is kept: first of all one of the test or the validation split that the user gave, since what is tested must
 not stand in the training data too; then as keep_duplicate says. What nearly equals a test record of an earlier run, and will be no test record
-itself, is left out, and so is what contains a question of a benchmark. A cluster with a record of somebody to be erased is left out whole,
-and nothing of its text is written. Memory grows by about 100 bytes a record.
+itself, is left out, and so is what contains a question of a benchmark. A new record that nearly equals one that an earlier run trained or validated
+with says so (meta.replaces), and split_dataset gives it the same split. A cluster with a record of somebody to be erased is left out whole,
+and nothing of its text is written. Memory grows by about 100 bytes a record, those of the earlier run included.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,12 @@ from llamaflow.faults import refuse_what_cleaning_left
 from llamaflow.files import read_json, sha256
 from llamaflow.identities import group_of, number_of, subject_of
 from llamaflow.mixture import sampled
-from llamaflow.previous import Previous, read_previous
+from llamaflow.previous import NOT_GIVEN, Previous, read_previous
 from llamaflow.previous_files import files_of
-from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, texts_of, values
+from llamaflow.records import SPLITS, DroppedWriter, ParquetWriter, Record, count_rows, read_batches, seconds_of, texts_of, values
 from llamaflow.similar import Array, Similarities
 from llamaflow.steps import read_settings, receipt
-from llamaflow.subjects import read_subjects
+from llamaflow.subjects import people_of, read_subjects
 from llamaflow.words import compared
 
 STEP = "deduplicate_records"
@@ -78,7 +78,7 @@ class Inputs:
 def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Path, settings: Mapping[str, Any]) -> None:
     deduplicated, rejected = outdir / "deduplicated.parquet", outdir / f"{STEP}.dropped.parquet"
     with receipt(STEP, settings, outdir) as written:
-        reference = files_of(given.previous)[TEST:] if given.previous else []
+        reference = files_of(given.previous) if given.previous else []
         inputs = [*given.records, *reference, *given.benchmarks]
         written.inputs = {f"{number}/{path.name}": sha256(path) for number, path in enumerate(inputs, 1)}  # the names may all be the same
         refuse_what_cleaning_left([read_json(path)["counts"] for path in given.receipts], collection.max_dropped_fraction)
@@ -90,7 +90,7 @@ def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Pat
         sample(given.records, verdicts, settings.get("max_records_of", {}), rules.max_records)
         known = Benchmarks(given.benchmarks)
         with ParquetWriter(deduplicated) as kept, DroppedWriter(rejected, STEP) as dropped:
-            _write(given.records, index, verdicts, known, kept, dropped)
+            _write(given.records, index, verdicts, replaced(index, clusters, verdicts), known, kept, dropped)
             if not kept.count and len(verdicts):
                 raise DataError("no record is left: all that are not duplicates contain questions of --decontaminate_against.")
         written.add_output(deduplicated)
@@ -104,16 +104,27 @@ def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Pat
             written.counts["benchmarks"] = known.counts
 
 
-def _write(records: Sequence[Path], index: Index, verdicts: Array, known: Benchmarks, kept: ParquetWriter, dropped: DroppedWriter) -> None:
+def _write(
+    records: Sequence[Path], index: Index, verdicts: Array, instead: Mapping[int, str], known: Benchmarks, kept: ParquetWriter, dropped: DroppedWriter
+) -> None:
     """Write what is kept, and the rest with the reason; what contains a question of a benchmark is found out here, a batch at a time."""
     for position, batch in _batches(records):
         here = slice(position, position + batch.num_rows)
         reasons = np.array(REASONS, dtype=object)[verdicts[here]]
         is_kept = verdicts[here] == KEPT
         reasons[is_kept] = known.reasons(_compared(batch.filter(pa.array(is_kept))), index.ranks[here][is_kept] <= TESTED)
-        kept.write_batch(batch.filter(pa.array(reasons == "")))
+        kept.write_batch(_noted(batch, [instead.get(row) for row in range(here.start, here.stop)] if instead else []).filter(pa.array(reasons == "")))
         for reason, record in zip(reasons[reasons != ""], batch.filter(pa.array(reasons != "")).to_pylist(), strict=True):
             dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason in WITHOUT_TEXT else record)
+
+
+def _noted(batch: pa.RecordBatch, replaced: Sequence[str | None]) -> pa.RecordBatch:
+    """The batch with the ids of the earlier records whose places its rows take."""
+    if not any(replaced):
+        return batch
+    meta: Any = batch["meta"]
+    parts = [pa.array(replaced, pa.string()) if field.name == "replaces" else part for field, part in zip(meta.type, meta.flatten(), strict=True)]
+    return batch.set_column(batch.schema.get_field_index("meta"), "meta", pa.StructArray.from_arrays(parts, fields=list(meta.type)))
 
 
 def _compared(batch: pa.RecordBatch) -> Iterator[str]:
@@ -125,7 +136,9 @@ def _compared(batch: pa.RecordBatch) -> Iterator[str]:
 class Index:
     """What is decided by of all rows, counted through all files in order, those of the reference last."""
 
+    ids: Array  # 16 bytes each
     contents: Array  # int64: equal numbers for equal ids
+    known: Array  # int8: place in SPLITS of the same record in the earlier run, or NOT_GIVEN
     ranks: Array  # int8: STAYS to OTHER
     merits: Array  # float64: the highest one is kept
     erased: Array  # bool: of somebody who is to be erased
@@ -134,36 +147,40 @@ class Index:
 
 
 def read_index(records: Sequence[Path], reference: Sequence[Path], rules: Deduplication, subjects: frozenset[str], previous: Previous | None = None) -> Index:
-    identities, ranks, merits, erased, found = bytearray(), array("b"), array("d"), bytearray(), set[str]()
+    identities, known, ranks, merits, erased, found = bytearray(), array("b"), array("b"), array("d"), bytearray(), set[str]()
     columns = ("id", "split", "meta", *(("type", "messages", "prompt") if previous else ()), *(TEXTS if rules.keep_duplicate == "longest" else ()))
     for _, batch in _batches([*records, *reference], tuple(dict.fromkeys(columns))):
         rows = batch.to_pylist()
-        ranks.extend(_ranks(rows, previous))
+        same, places = _earlier(rows, previous)
+        known.extend(same)
+        ranks.extend(map(_rank, (row["split"] for row in rows), same, places))
         for record in rows:
             identities += bytes.fromhex(record["id"])
             merits.append(merit(record, rules.keep_duplicate))
-            subject = record["meta"]["subject_id"]
-            erased.append(subject in subjects)
-            found.update({subject} & subjects)
+            people = subjects.intersection(people_of(record["meta"]["subject_id"]))
+            erased.append(bool(people))
+            found |= people
     keys = np.frombuffer(identities, dtype=np.dtype((np.void, 16)))
     contents = np.unique(keys, return_inverse=True)[1] if len(keys) else np.zeros(0, dtype=np.int64)
     is_record = np.arange(len(keys)) < len(keys) - sum(map(count_rows, reference))
-    return Index(contents, np.array(ranks), np.array(merits), np.frombuffer(erased, dtype=bool), is_record, len(found))
+    return Index(keys, contents, np.array(known), np.array(ranks), np.array(merits), np.frombuffer(erased, dtype=bool), is_record, len(found))
 
 
-def _ranks(rows: Sequence[Record], previous: Previous | None) -> list[int]:
-    """Which record of a cluster is kept first; those without a split of their own go to the test too if the earlier run has it so (llamaflow.splits)."""
-    ranks = [{"test": TESTED, "validation": VALIDATING}.get(row["split"], OTHER) for row in rows]
-    if previous is None:
-        return ranks
-    ids, prompts, people = (
-        np.array(numbers, dtype=np.uint64) for numbers in zip(*((number_of(row), group_of(row, 0), subject_of(row, 0)) for row in rows), strict=True)
-    )
-    same, places = previous.same(ids), previous.place(ids, prompts, people)
-    return [
-        STAYS if was == TEST else TESTED if place == TEST and row["split"] is None else rank
-        for was, place, rank, row in zip(same, places, ranks, rows, strict=True)
-    ]
+def _earlier(rows: Sequence[Record], previous: Previous | None) -> tuple[Array, Array]:
+    """int8: where the same records were in the earlier run, and where they go for its sake (llamaflow.splits); or NOT_GIVEN."""
+    if previous is None or not rows:
+        nowhere = np.full(len(rows), NOT_GIVEN, dtype=np.int8)
+        return nowhere, nowhere
+    keys = zip(*((number_of(row), group_of(row, 0), subject_of(row, 0)) for row in rows), strict=True)
+    ids, prompts, people = (np.array(numbers, dtype=np.uint64) for numbers in keys)
+    return previous.same(ids), previous.place(ids, prompts, people)
+
+
+def _rank(split: str | None, was: int, place: int) -> int:
+    """Which record of a cluster is kept first."""
+    if was == TEST:
+        return STAYS
+    return {"test": TESTED, "validation": VALIDATING, None: TESTED if place == TEST else OTHER}.get(split, OTHER)
 
 
 def merit(record: Record, keep: str) -> float:
@@ -171,11 +188,8 @@ def merit(record: Record, keep: str) -> float:
     if keep == "longest":
         return sum(map(len, texts_of(record)))
     if keep == "newest":
-        try:
-            made = datetime.fromisoformat(record["meta"]["created_at"] or "")
-        except ValueError:
-            return -np.inf
-        return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
+        made = seconds_of(record["meta"]["created_at"])
+        return -np.inf if made is None else made
     return 0.0
 
 
@@ -200,6 +214,7 @@ def clusters_of(records: Sequence[Path], index: Index, threshold: float, directo
 
 def judge(index: Index, clusters: Array) -> Array:
     """int8 [rows]: KEPT, or why not. Rows of the reference come last in a cluster, so that they are kept only where no record could be."""
+    tested = ~index.is_record & (index.known == TEST)
     order = np.lexsort((np.arange(len(clusters)), -index.merits, index.ranks, ~index.is_record, clusters))
     verdicts = np.full(len(clusters), NEAR, dtype=np.int8)
     best_of_content = order[np.unique(index.contents[order], return_index=True)[1]]
@@ -207,10 +222,18 @@ def judge(index: Index, clusters: Array) -> Array:
     is_repeated[best_of_content] = False
     verdicts[is_repeated] = EXACT
     best = order[np.unique(clusters[order], return_index=True)[1]]
-    verdicts[best] = np.where(np.isin(clusters[best], clusters[~index.is_record]) & (index.ranks[best] > TESTED), EARLIER, KEPT)
+    verdicts[best] = np.where(np.isin(clusters[best], clusters[tested]) & (index.ranks[best] > TESTED), EARLIER, KEPT)
     verdicts[~is_repeated & (index.ranks == STAYS) & index.is_record] = KEPT  # also where a new record is near to several of them
     verdicts[np.isin(clusters, clusters[index.erased])] = ERASED
     return verdicts[index.is_record]
+
+
+def replaced(index: Index, clusters: Array, verdicts: Array) -> dict[int, str]:
+    """By row, the id of the record of the earlier run, nearly equal and no test record, whose place a new one takes."""
+    new = np.flatnonzero((verdicts == KEPT) & (index.known[: len(verdicts)] == NOT_GIVEN))
+    earlier = np.flatnonzero((index.known != NOT_GIVEN) & (index.known != TEST))
+    _, mine, theirs = np.intersect1d(clusters[new], clusters[earlier], return_indices=True)
+    return {int(row): index.ids[other].tobytes().hex() for row, other in zip(new[mine], earlier[theirs], strict=True)}
 
 
 def sample(records: Sequence[Path], verdicts: Array, limits: Mapping[str, int], most: int | None) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import read_json
 from llamaflow.records import SPLITS, read_rows
-from llamaflow.subjects import read_subjects
+from llamaflow.subjects import people_of, read_subjects
 
 COPIES = ("exact duplicate", "near-duplicate")  # dropped, since a record that says the same was kept
 
@@ -57,16 +57,18 @@ def runs_in(root: Path) -> Iterator[Path]:
 def seen_in(data: Path, asked: frozenset[str]) -> tuple[Counter[str], int]:
     """How many of their records each split has, and how many were dropped as copies of others; and whose, as a number of people."""
     counts, people = Counter[str](), set[str]()
-    for split in SPLITS:
-        for row in read_rows(data / f"{split}.parquet", ("meta",)):
-            if row["meta"]["subject_id"] in asked:
-                counts[split] += 1
-                people.add(row["meta"]["subject_id"])
-    for row in read_rows(data / "dropped.parquet", ("subject_id", "reason")):
-        if row["subject_id"] in asked and row["reason"] in COPIES:
-            counts["copies"] += 1
-            people.add(row["subject_id"])
+    for place, subject in _subjects_in(data):
+        if found := asked.intersection(people_of(subject)):
+            counts[place] += 1
+            people |= found
     return counts, len(people)
+
+
+def _subjects_in(data: Path) -> Iterator[tuple[str, str | None]]:
+    """Whom each record is about, with its split, or copies for what was dropped as a copy of another."""
+    for split in SPLITS:
+        yield from ((split, row["meta"]["subject_id"]) for row in read_rows(data / f"{split}.parquet", ("meta",)))
+    yield from (("copies", row["subject_id"]) for row in read_rows(data / "dropped.parquet", ("subject_id", "reason")) if row["reason"] in COPIES)
 
 
 def told(directory: Path, counts: Counter[str], people: int, asked: int) -> list[str]:

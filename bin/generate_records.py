@@ -26,7 +26,7 @@ from llamaflow.kept_answers import KeptAnswers
 from llamaflow.questions import NOTHING, SCHEMA, conversation, messages_of, pairs_in
 from llamaflow.records import DroppedWriter, ParquetWriter, Record, finished, read_rows
 from llamaflow.steps import read_settings, receipt
-from llamaflow.subjects import read_subjects
+from llamaflow.subjects import people_of, read_subjects
 from llamaflow.textfiles import Unusable
 
 STEP = "generate_records"
@@ -77,7 +77,7 @@ class Writer:
 
     def pairs_of(self, record: Record) -> Pairs:
         """Called by several threads."""
-        if record["type"] != "text" or record["meta"]["subject_id"] in self.erased:
+        if record["type"] != "text" or not self.erased.isdisjoint(people_of(record["meta"]["subject_id"])):
             return None
         messages = messages_of(record, self.most[record["source"]], self.generation.generation_instructions)
         asked = short_hash([self.endpoint.body, messages], 64)

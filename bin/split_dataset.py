@@ -25,6 +25,7 @@ from llamaflow.datacard import data_card, described, origin_of
 from llamaflow.errors import DataError, exits_cleanly
 from llamaflow.files import read_json, sha256, write_json, write_text
 from llamaflow.funnel import STEPS_BEFORE, funnel, personal_data, skipped
+from llamaflow.identities import NOTHING
 from llamaflow.licences import hub_names
 from llamaflow.mixture import Mixture
 from llamaflow.overlap import leakage
@@ -34,8 +35,8 @@ from llamaflow.previous_files import files_of
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, read_batches, read_rows
 from llamaflow.samples import DroppedSample, chosen, read_candidates
 from llamaflow.splits import TRAIN, Index, draw, read_index, refuse_empty_splits, stability, straddling
-from llamaflow.steps import read_settings, receipt
-from llamaflow.subjects import read_subjects
+from llamaflow.steps import read_settings, receipt, say
+from llamaflow.subjects import people_of, read_subjects
 from llamaflow.tally import Tally
 
 STEP = "split_dataset"
@@ -91,7 +92,8 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
             summary["sources"].setdefault(entry["source"], {**dict.fromkeys(SPLITS, 0), "license": None, "type": None})
         description = {
             **summary,
-            "prompts_in_several_splits": straddling(index, assigned),
+            "prompts_in_several_splits": straddling(index.groups, assigned),
+            "documents": _documents(index, assigned),
             "previous": stability(index, assigned) if given.previous else None,
             "leakage": leakage(dataset),
             "benchmarks": next((entry["counts"]["benchmarks"] for entry in made if "benchmarks" in entry["counts"]), None),
@@ -109,6 +111,14 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
         write_json(dataset / "croissant.json", croissant(dataset, described(description), description["sha256"], hub_names(description["licenses"])))
         written.add_output(dataset)
         written.counts = {"records": len(assigned), "splits": summary["splits"]}
+
+
+def _documents(index: Index, assigned: Numbers) -> dict[str, int]:
+    """How many there are, and how many of them are in several splits, which is said."""
+    found, torn = len(np.unique(index.documents[index.documents != NOTHING])), straddling(index.documents, assigned)
+    if torn:
+        say(f"{torn} of {found} documents are in several splits, cut into consecutive parts: no split could hold them whole, or they came so")
+    return {"found": found, "in_several_splits": torn}
 
 
 def _refuse_strangers(index: Index) -> None:
@@ -148,7 +158,7 @@ def _write_dropped(files: Sequence[Path], personal: PersonalData, erased: frozen
     with ParquetWriter(target, DROPPED_SCHEMA) as writer:
         for file in files:
             for row in read_rows(file):
-                if row["subject_id"] in erased:
+                if not erased.isdisjoint(people_of(row["subject_id"])):
                     row |= {"subject_id": None, "record": ""}
                 elif row["step"] == STEPS_BEFORE[0]:
                     row["record"] = Redactor(masked, personal.phone_regions)(row["record"])

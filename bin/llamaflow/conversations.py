@@ -9,7 +9,6 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from email.utils import parseaddr
 from functools import lru_cache
 from itertools import groupby, islice
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from llamaflow.records import DroppedWriter, Record, ShardsWriter, content_id
+from llamaflow.records import DroppedWriter, Record, ShardsWriter, content_id, seconds_of
 from llamaflow.rows import ROLES, Fields, Shape, cell, optional_text
 from llamaflow.sources import Source
 from llamaflow.templates import folded
@@ -80,11 +79,9 @@ def _from_mail(row: Mapping[str, Any], source: Source) -> Fields:
 
 
 def _seconds(sent: str) -> float:
-    try:
-        moment = datetime.fromisoformat(sent)
-    except ValueError as error:
-        raise Unusable("mail without date", sent) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if (seconds := seconds_of(sent)) is None:
+        raise Unusable("mail without date", sent)
+    return seconds
 
 
 def _role(author: str, source: Source) -> str:
@@ -161,12 +158,14 @@ class Conversations:
 
 
 def _record(messages: list[Record], opening: list[dict[str, str]]) -> Record:
-    """The first message says what the record is about; whatever it leaves open may be said later."""
+    """The first message says what the record is about; whatever it leaves open may be said later. It is about all who speak."""
     turns = [message["messages"][0] for message in messages]
     first = messages[0]
     subject = first.pop("subject")
     joined = [{"role": role, "content": "\n\n".join(dict.fromkeys(turn["content"] for turn in group))} for role, group in groupby(turns, itemgetter("role"))]
     joined[0]["content"] = f"{subject}\n\n{joined[0]['content']}".strip()
     later = {name: next((message[name] for message in messages if message[name] is not None), None) for name in ("label", "liked", "split")}
-    record = {**first, **later, "messages": opening + joined}
+    people = dict.fromkeys(message["meta"]["subject_id"] for message in messages if message["meta"]["subject_id"])
+    meta = {**first["meta"], "subject_id": "\n".join(people) or None}
+    record = {**first, **later, "messages": opening + joined, "meta": meta}
     return {**record, "id": content_id(record)}

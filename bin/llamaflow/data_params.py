@@ -180,6 +180,14 @@ class Splitting(Group):
     test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the records kept for the final comparison with the base model; never trained on.")
     max_repeats: float = hidden(4.0, "How often a source may be gone through to reach its weight in the samplesheet; more teaches little.", ge=1)
     stratify_by: Literal["source", "label"] = Field("source", description="Keep the shares equal within each source, or within each label.")
+    group_by: Literal["document", "record"] = Field(
+        "document",
+        description="What is drawn as a whole: a document (sections of one file or page, mails of one thread, rows with the same document_id; one that no split could hold is cut into parts), or each record by itself. Records with the same prompt or about the same person share a split in any case.",
+    )
+    split_by: Literal["chance", "time"] = Field(
+        "chance",
+        description="Which records are kept for test and validation: drawn by chance, or the newest (by created_at), as a model that is trained today will meet those of tomorrow. Within each source or label; records without a date count as the oldest.",
+    )
     split_seed: int = Field(42, ge=0, description="Seed of the split: the same records and seed give the same split.")
     previous_dataset: str | None = Field(
         None,

@@ -32,7 +32,7 @@ COLUMNS = {
     "label": "the class, where there are classes",
     "liked": "whether people liked the answer, where that is known",
     "split": "as it was given, before the draw",
-    "meta": "file and line, `subject_id`, licence, language, date, address",
+    "meta": "file and line, `document_id`, `subject_id`, licence, language, date, address, `replaces` (the `id` of an earlier record that this one nearly equals)",
 }
 
 
@@ -151,14 +151,21 @@ def _splits(dataset: Mapping[str, Any]) -> str:
     settings, straddling = dataset["settings"], dataset["prompts_in_several_splits"]
     text = (
         f"Splits that came with the data are kept. From the rest, {settings['validation_fraction']:.1%} was drawn for validation and {settings['test_fraction']:.1%} for the test "
-        f"within each {settings['stratify_by']}, by a hash of the content and the seed {settings['split_seed']}. Records with the same prompt, or about the same person, stay together."
+        f"within each {settings['stratify_by']}, by a hash of the content and the seed {settings['split_seed']}. Records with the same prompt, about the same person, or of the same document stay together."
     )
     leak = (
         f"> **Mind:** {straddling:,} prompts came in several splits, so the test is easier than it should be."
         if straddling
         else "No prompt is in several splits."
     )
-    return "\n\n".join(["## Splits", text, leak, *_mixture(dataset)])
+    return "\n\n".join(["## Splits", text, leak, *_documents(dataset["documents"]), *_mixture(dataset)])
+
+
+def _documents(documents: Mapping[str, int]) -> list[str]:
+    if not documents["found"]:
+        return []
+    torn = f"{documents['in_several_splits']:,} of {documents['found']:,} documents and threads are in several splits"
+    return [f"> **Mind:** {torn}, in parts that follow each other."] if documents["in_several_splits"] else [f"{torn}."]
 
 
 def _mixture(dataset: Mapping[str, Any]) -> list[str]:

@@ -179,6 +179,7 @@ def _seekable(path: Path) -> Iterator[BinaryIO]:
             yield unpacked
 
 
+DOCUMENTS = frozenset({"txt", "markdown", "html", "pdf", "docx", "epub"})  # whose rows are parts of one text
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "jsonl": _jsonl,
     "json": _json,

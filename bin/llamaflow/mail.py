@@ -53,20 +53,23 @@ def _row(message: EmailMessage) -> dict[str, Any] | Unusable:
     except (LookupError, ValueError, TypeError, AttributeError) as error:  # unknown encodings, headers that are none
         return Unusable(NO_TEXT, str(error))
     headers = _headers(message)
+    message_id = "".join(IDS.findall(headers.get("message-id", ""))[:1])
+    references = list(dict.fromkeys(IDS.findall(headers.get("references", "") + headers.get("in-reply-to", ""))))
     own = own_words(own.replace("\r\n", "\n"))
     text = QUOTED.sub("", text.replace("\r\n", "\n").partition(SIGNATURE)[0]).strip()
     if not text:
         return Unusable(NO_TEXT, subject)
     return {
         "text": f"{subject}\n\n{text}".strip(),
+        "document_id": references[0] if references else message_id,  # the first one began the thread: RFC 5322, 3.6.4
         "subject_id": parseaddr(sender)[1].lower(),
         "created_at": made.isoformat() if made else None,
         "subject": subject,
         "body": own or Unusable("mail without words of its own", by_choice=True),
         "from": sender,
         "people": " ".join(sorted({address.lower() for _, address in getaddresses([headers.get(name, "") for name in ("from", "to", "cc")])})),
-        "message_id": "".join(IDS.findall(headers.get("message-id", ""))[:1]),
-        "references": " ".join(dict.fromkeys(IDS.findall(headers.get("references", "") + headers.get("in-reply-to", "")))),
+        "message_id": message_id,
+        "references": " ".join(references),
         "auto_submitted": headers.get("auto-submitted"),
     }
 

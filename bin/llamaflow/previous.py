@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from llamaflow.identities import COLUMNS, NOBODY, group_of, number_of, subject_of
+from llamaflow.identities import COLUMNS, NOTHING, document_of, group_of, number_of, subject_of
 from llamaflow.previous_files import files_of
 from llamaflow.records import read_rows
 
@@ -25,11 +25,17 @@ class Places:
     places: Numbers
 
     @classmethod
-    def of(cls, keys: Numbers, places: Numbers) -> Self:
-        """A key that is in several splits counts for the last of them: test before validation before train."""
+    def of(cls, keys: Numbers, places: Numbers, *, whole: bool = False) -> Self:
+        """A key that is in several splits counts for the last of them: test before validation before train; if it is to be `whole`, for none.
+
+        NOTHING is no key.
+        """
+        keys, places = keys[keys != NOTHING], places[keys != NOTHING]
         order = np.lexsort((-places, keys))
-        unique, firsts = np.unique(keys[order], return_index=True)
-        return cls(unique, places[order][firsts])
+        unique, firsts, counts = np.unique(keys[order], return_index=True, return_counts=True)
+        lasts, others = places[order][firsts], places[order][firsts + counts - 1]
+        is_one = lasts == others if whole else np.ones(len(unique), dtype=bool)
+        return cls(unique[is_one], lasts[is_one])
 
     def find(self, keys: Numbers) -> Numbers:
         """int8 [keys]: the place of each, or NOT_GIVEN."""
@@ -46,6 +52,7 @@ class Previous:
     ids: Places
     prompts: Places
     subjects: Places
+    documents: Places  # those that were in one split
 
     def same(self, ids: Numbers) -> Numbers:
         """int8: where the same record was, or NOT_GIVEN."""
@@ -58,18 +65,16 @@ class Previous:
 
 
 def read_previous(directory: Path, seed: int) -> Previous:
-    """Read the splits in a directory; `seed` as for the numbers that will be asked for. Memory is 27 bytes a record."""
-    ids, prompts, subjects, places = array("Q"), array("Q"), array("Q"), array("b")
+    """Read the splits in a directory; `seed` as for the numbers that will be asked for. Memory is 36 bytes a record."""
+    ids, prompts, subjects, documents = (array("Q") for _ in range(4))
+    places = array("b")
     for place, file in enumerate(files_of(directory)):
         for row in read_rows(file, COLUMNS):
             ids.append(number_of(row))
             prompts.append(group_of(row, seed))
             subjects.append(subject_of(row, seed))
+            documents.append(document_of(row, seed))
             places.append(place)
-    where, people = np.array(places, dtype=np.int8), np.array(subjects, dtype=np.uint64)
-    known = people != NOBODY
-    return Previous(
-        Places.of(np.array(ids, dtype=np.uint64), where),
-        Places.of(np.array(prompts, dtype=np.uint64), where),
-        Places.of(people[known], where[known]),
-    )
+    where = np.array(places, dtype=np.int8)
+    same, related, people, parents = (np.array(numbers, dtype=np.uint64) for numbers in (ids, prompts, subjects, documents))
+    return Previous(Places.of(same, where), Places.of(related, where), Places.of(people, where), Places.of(parents, where, whole=True))

@@ -10,6 +10,7 @@ import json
 import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from llamaflow.faults import EXAMPLES, Faults
 Record = dict[str, Any]
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-META = pa.struct([(name, pa.string()) for name in ("location", "subject_id", "license", "language", "created_at", "url")])
+META = pa.struct([(name, pa.string()) for name in ("location", "document_id", "subject_id", "license", "language", "created_at", "url", "replaces")])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),  # content hash, see content_id
@@ -230,6 +231,15 @@ def finished(record: Record, system_prompt: str | None) -> Record:
         record[field] = [{"role": "system", "content": system_prompt}, *record[field]]
     record["id"] = content_id(record)
     return record
+
+
+def seconds_of(date: str | None) -> float | None:
+    """A date in ISO 8601's form, in seconds since 1970, in UTC unless it says otherwise; None if it is no such date."""
+    try:
+        moment = datetime.fromisoformat(date or "")
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def fold(text: str) -> str:

@@ -32,7 +32,8 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 OPINIONS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-OPTIONAL = ("split", "label", "liked", "language", "license", "subject_id", "created_at", "url")
+DETAILS = ("document_id", "subject_id", "license", "language", "created_at", "url")
+OPTIONAL = ("split", "label", "liked", *DETAILS)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def to_record(row: Mapping[str, Any], shape: Shape, source: Source, location: st
         field = "messages" if shape.type == "chat" else "prompt"
         turns = fields[field]
         fields[field] = turns if turns and turns[0]["role"] == "system" else [{"role": "system", "content": system}, *turns]
-    meta = {name: optional_text(row, name) for name in ("language", "license", "subject_id", "created_at", "url")}
+    meta = {name: optional_text(row, name) for name in DETAILS}
     meta["language"], meta["license"] = meta["language"] or source.language, meta["license"] or source.license
     record = {
         "source": source.id,

@@ -1,14 +1,15 @@
 """Which record belongs to which split: what the user gave, and the draw of the rest.
 
 Within each source (or label) the records are put in the order of a hash of seed and content, and cut; so the same records and seed give
-the same split, whatever their order. Records with the same prompt, of the same person, or generated from the same text are drawn as one, since the model
-would be tested on what it has seen otherwise. Records that an earlier run knew stay where they were, and only what is missing of the shares is drawn.
+the same split, whatever their order. Records with the same prompt, of the same person, generated from the same text, or of the same document are drawn as
+one, since the model would be tested on what it has seen otherwise (see llamaflow.together). Records that an earlier run knew stay where they were, and only
+what is missing of the shares is drawn. By time, the order is that of age instead, and test is what is newest.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -18,26 +19,42 @@ import numpy as np
 
 from llamaflow.data_params import Splitting
 from llamaflow.errors import DataError
-from llamaflow.identities import NOBODY, group_of, number_of, subject_of, text_of
+from llamaflow.identities import NOTHING, document_of, group_of, number_of, replaced_of, subject_of, text_of
 from llamaflow.previous import NOT_GIVEN, Numbers, Previous
-from llamaflow.records import SPLITS, read_rows
+from llamaflow.records import SPLITS, Record, read_rows, seconds_of
+from llamaflow.together import agreed, joined, with_documents
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
-MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that different numbers stay different (Knuth, TAOCP 3, 6.4)
+KEYS: dict[str, Callable[[Record, int], int]] = {
+    "id": lambda row, _: number_of(row),
+    "prompt": group_of,
+    "subject": subject_of,
+    "text": text_of,
+    "document": document_of,
+    "replaced": lambda row, _: replaced_of(row),
+}
 
 
 @dataclass(frozen=True)
 class Index:
-    """What the draw needs of each record, as numbers: memory is 16 bytes a record."""
+    """What the draw needs of each record, as numbers: memory is 40 bytes a record."""
 
-    groups: Numbers  # uint64: hash of seed and prompt; equal prompts are one group, and its order is the order of the draw
+    groups: Numbers  # uint64: hash of seed and prompt; equal prompts, one person's records and those made from one text are one group
+    documents: Numbers  # uint64: hash of seed and document, or NOTHING
+    wholes: Numbers  # uint64: groups and documents together, as they are drawn; of the same age, their order is the order of the draw
+    ages: Numbers  # float64: what is youngest is drawn first; 0 for all if they are drawn by chance
     given: Numbers  # int8: place in SPLITS as the user gave it, or test as it was in an earlier run; or NOT_GIVEN
     overruled: int  # how many the user gave otherwise than as the test records that they were
     known: Numbers  # int8: where the same record was in an earlier run, or NOT_GIVEN
     kept: Numbers  # int8: where it stays for the sake of the earlier run, or NOT_GIVEN
-    free: Numbers  # bool: to be drawn
+    fixed: Numbers  # int8: where it stays for whatever reason, or NOT_GIVEN: it is to be drawn
     strata: Numbers  # int32: place in `fractions`
     fractions: list[tuple[float, float]]  # test, validation: shares to draw from each stratum; strata without a test share come first
+
+    @property
+    def free(self) -> Numbers:
+        """bool: to be drawn."""
+        return np.equal(self.fixed, NOT_GIVEN)
 
 
 def read_index(records: Path, splitting: Splitting, previous: Previous | None = None) -> Index:
@@ -47,37 +64,76 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
     only train and test, and the learning curves need a third part. What was test in an earlier run stays test, whatever is given now; else
     what is given now counts, and what an earlier run knew stays where it was.
     """
-    ids, groups, subjects, texts, given, kinds = array("Q"), array("Q"), array("Q"), array("Q"), array("b"), array("i")
-    kind_of: dict[tuple[str, str, str | None], int] = {}
-    for row in read_rows(records, ("id", "source", "type", "messages", "prompt", "label", "split", "meta")):
-        ids.append(number_of(row))
-        groups.append(group_of(row, splitting.split_seed))
-        subjects.append(subject_of(row, splitting.split_seed))
-        texts.append(text_of(row, splitting.split_seed))
-        given.append(SPLITS.index(row["split"]) if row["split"] else NOT_GIVEN)
-        stratum = row["source"] if splitting.stratify_by == "source" else row["label"] or ""
-        kinds.append(kind_of.setdefault((row["source"], stratum, row["split"]), len(kind_of)))
-    strata, fractions = _strata(list(kind_of), splitting)
-    keys = [np.array(numbers, dtype=np.uint64) for numbers in (ids, groups, subjects)]
-    places = np.array(given, dtype=np.int8)
-    nowhere = np.full(len(places), NOT_GIVEN, dtype=np.int8)
-    known, kept = (previous.same(keys[0]), previous.place(*keys)) if previous else (nowhere, nowhere)
-    overruled = (known == TEST) & (places != NOT_GIVEN) & (places != TEST)
-    places[overruled] = TEST
-    free = places == NOT_GIVEN
-    if not (places == VALIDATION).any():
-        free |= places == TRAIN
-    kept = np.where(free, kept, NOT_GIVEN)
+    keys, given, ages, strata, fractions = _read(records, splitting)
+    _refuse_undated(ages, splitting)
+    known, kept, followed = _earlier(keys, previous)
+    overruled = (known == TEST) & (given != NOT_GIVEN) & (given != TEST)
+    given[overruled] = TEST
+    free = given == NOT_GIVEN
+    if not (given == VALIDATION).any():
+        free |= given == TRAIN
+    fixed, kept = np.where(free, kept, given), np.where(free, kept, NOT_GIVEN)
+    groups = joined(joined(keys["prompt"], keys["subject"]), keys["text"])
+    places = np.where(fixed == NOT_GIVEN, followed, fixed)
+    wholes = with_documents(groups, keys["document"], places, _room(strata[free], fractions)[strata])
+    follows = np.where((fixed == NOT_GIVEN) & np.isin(wholes, wholes[places != fixed]), agreed(wholes, places), NOT_GIVEN)
     return Index(
-        groups=joined(joined(*keys[1:]), np.array(texts, dtype=np.uint64)),
-        given=places,
+        groups=groups,
+        documents=keys["document"],
+        wholes=wholes,
+        ages=ages,
+        given=given,
         overruled=int(overruled.sum()),
         known=known,
-        kept=kept,
-        free=free & (kept == NOT_GIVEN),
-        strata=strata[np.array(kinds, dtype=np.int32)],
+        kept=np.maximum(kept, follows),
+        fixed=np.maximum(fixed, follows),
+        strata=strata,
         fractions=fractions,
     )
+
+
+def _read(records: Path, splitting: Splitting) -> tuple[dict[str, Numbers], Numbers, Numbers, Numbers, list[tuple[float, float]]]:
+    """By name the keys of each record (uint64), the split that it was given (int8), its age, its stratum (int32), and what to draw from each stratum."""
+    keys, given, ages, kinds = {name: array("Q") for name in KEYS}, array("b"), array("d"), array("i")
+    kind_of: dict[tuple[str, str, str | None], int] = {}
+    for row in read_rows(records, ("id", "source", "type", "messages", "prompt", "label", "split", "meta")):
+        for name, key in KEYS.items():
+            keys[name].append(key(row, splitting.split_seed))
+        given.append(SPLITS.index(row["split"]) if row["split"] else NOT_GIVEN)
+        ages.append(_age(row) if splitting.split_by == "time" else 0.0)
+        stratum = row["source"] if splitting.stratify_by == "source" else row["label"] or ""
+        kinds.append(kind_of.setdefault((row["source"], stratum, row["split"]), len(kind_of)))
+    found = {name: np.array(numbers, dtype=np.uint64) for name, numbers in keys.items()}
+    if splitting.group_by == "record":
+        found["document"][:] = NOTHING
+    strata, fractions = _strata(list(kind_of), splitting)
+    return found, np.array(given, dtype=np.int8), np.array(ages), strata[np.array(kinds, dtype=np.int32)], fractions
+
+
+def _age(row: Record) -> float:
+    """Seconds before 1970, which makes the newest the youngest; what has no date is as old as can be."""
+    made = seconds_of(row["meta"]["created_at"])
+    return np.inf if made is None else -made
+
+
+def _refuse_undated(ages: Numbers, splitting: Splitting) -> None:
+    if splitting.split_by == "time" and len(ages) and np.isinf(ages).all():
+        raise DataError("--split_by time: no record has a date. Give it in a column created_at, as 2026-11-23 or 2026-11-23T10:30:00Z, or split by chance.")
+
+
+def _earlier(keys: dict[str, Numbers], previous: Previous | None) -> tuple[Numbers, Numbers, Numbers]:
+    """int8 each: where the same record was in the earlier run; the same, or else a related or nearly equal one; its document; or NOT_GIVEN."""
+    if previous is None:
+        nowhere = np.full(len(keys["id"]), NOT_GIVEN, dtype=np.int8)
+        return nowhere, nowhere, nowhere
+    kept = np.maximum(previous.place(keys["id"], keys["prompt"], keys["subject"]), previous.same(keys["replaced"]))
+    return previous.same(keys["id"]), kept, previous.documents.find(keys["document"])
+
+
+def _room(strata: Numbers, fractions: Sequence[tuple[float, float]]) -> Numbers:
+    """int64 [fractions]: how many records the smaller split that is drawn from each stratum can take, 1 at least."""
+    rows = np.bincount(strata, minlength=len(fractions)).tolist()
+    return np.array([max(1, floor(count * min(filter(None, pair), default=1) + 0.5)) for count, pair in zip(rows, fractions, strict=True)], dtype=np.int64)
 
 
 def _strata(kinds: Sequence[tuple[str, str, str | None]], splitting: Splitting) -> tuple[Numbers, list[tuple[float, float]]]:
@@ -95,41 +151,25 @@ def _strata(kinds: Sequence[tuple[str, str, str | None]], splitting: Splitting) 
     return np.array([place[key] for key in keys], dtype=np.int32), [(test, validation) for test, validation, _ in place]
 
 
-def joined(groups: Numbers, subjects: Numbers) -> Numbers:
-    """Groups that share a person (or a text) become one: each takes the lowest number that a chain of shared prompts and people leads to."""
-    known = subjects != NOBODY
-    if not known.any():
-        return groups
-    prompt, person = np.unique(groups, return_inverse=True)[1], np.unique(subjects[known], return_inverse=True)[1]
-    found = groups
-    while True:
-        before = found.copy()
-        for members, place in ((known, person), (slice(None), prompt)):
-            lowest = np.full(place.max() + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-            np.minimum.at(lowest, place, found[members])
-            found = found.copy()
-            found[members] = lowest[place]
-        if (found == before).all():
-            return found * MIX  # the lowest of many is low, and low numbers are drawn first: mixed anew
-
-
 def draw(index: Index) -> Numbers:
     """Give every record its place in SPLITS. int8."""
-    groups, group_of_row, sizes = np.unique(index.groups, return_inverse=True, return_counts=True)
+    groups, group_of_row, sizes = np.unique(index.wholes, return_inverse=True, return_counts=True)
     # test before validation before train: a record whose prompt the user put into a split follows it there
     split_of_group = np.full(len(groups), NOT_GIVEN, dtype=np.int8)
-    fixed = np.where(index.kept == NOT_GIVEN, index.given, index.kept)
-    np.maximum.at(split_of_group, group_of_row[~index.free], fixed[~index.free])
+    np.maximum.at(split_of_group, group_of_row[~index.free], index.fixed[~index.free])
     stratum_of_group = np.full(len(groups), len(index.fractions), dtype=np.int32)
     np.minimum.at(stratum_of_group, group_of_row[index.free], index.strata[index.free])
     undecided = np.flatnonzero(split_of_group == NOT_GIVEN)
-    undecided = undecided[np.argsort(stratum_of_group[undecided], kind="stable")]  # within a stratum still by hash, as np.unique sorted them
+    youngest = np.full(len(groups), np.inf)
+    np.minimum.at(youngest, group_of_row, index.ages)
+    order = np.lexsort((youngest[undecided], stratum_of_group[undecided]))  # what is as old stays ordered by hash, as np.unique sorted them
+    undecided = undecided[order]
     ends = np.searchsorted(stratum_of_group[undecided], np.arange(1, len(index.fractions)))
     carried = (0.0, 0.0)
     for fractions, kept, members in zip(index.fractions, _kept(index), np.split(undecided, ends), strict=True):
         quotas, carried = quotas_of(int(sizes[members].sum()), fractions, carried, kept)
         split_of_group[members] = _cut(sizes[members].tolist(), quotas)
-    assigned = np.where(index.free, split_of_group[group_of_row], fixed)
+    assigned = np.where(index.free, split_of_group[group_of_row], index.fixed)
     return np.where((index.given == TRAIN) & (assigned == TEST), TRAIN, assigned)
 
 
@@ -178,12 +218,12 @@ def refuse_empty_splits(index: Index, assigned: Numbers) -> None:
             )
 
 
-def straddling(index: Index, assigned: Numbers) -> int:
-    """How many prompts are in several splits, as the user gave them or an earlier run had them: they are left there, but the test is easier for it."""
-    order = np.lexsort((assigned, index.groups))
-    groups, places = index.groups[order], assigned[order]
-    is_change = (groups[1:] == groups[:-1]) & (places[1:] != places[:-1])
-    return len(np.unique(groups[1:][is_change]))
+def straddling(keys: Numbers, assigned: Numbers) -> int:
+    """How many keys (prompts, documents) are in several splits: as the user gave them, an earlier run had them, or no split could hold them."""
+    order = np.lexsort((assigned, keys))
+    sorted_keys, places = keys[order], assigned[order]
+    is_change = (sorted_keys[1:] == sorted_keys[:-1]) & (places[1:] != places[:-1]) & (sorted_keys[1:] != NOTHING)
+    return len(np.unique(sorted_keys[1:][is_change]))
 
 
 def stability(index: Index, assigned: Numbers) -> dict[str, Any]:

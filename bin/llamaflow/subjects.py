@@ -1,10 +1,15 @@
-"""The people who asked to be erased."""
+"""Whom records are about, and the people who asked to be erased."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from llamaflow.errors import UsageError
+
+
+def people_of(subject_id: str | None) -> list[str]:
+    """Whom a record is about: nobody, somebody, or, of a conversation, all who speak in it, in order, one a line."""
+    return subject_id.split("\n") if subject_id else []
 
 
 def read_subjects(file: Path | None) -> frozenset[str]:

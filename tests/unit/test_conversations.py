@@ -77,7 +77,11 @@ def test_threads_of_a_mailbox(said: Callable[..., Said], tmp_path: Path) -> None
         [("user", "Leave\n\nHow many days?"), ("assistant", "Thirty."), ("user", "And for half a year?\n\nI began in June."), ("assistant", "Fifteen.")]
     ]
     (record,) = rows(tmp_path / "collected.parquet")
-    assert (record["meta"]["subject_id"], record["meta"]["location"], record["meta"]["created_at"]) == ("ana@x.org", "box.mbox:2", "2026-11-22T10:00:00+00:00")
+    assert (record["meta"]["subject_id"], record["meta"]["location"], record["meta"]["created_at"]) == (
+        "ana@x.org\nhelp@firm.com",
+        "box.mbox:2",
+        "2026-11-22T10:00:00+00:00",
+    )
     assert reasons(tmp_path) == ["conversation without an answer"] * 2
     counts = receipt(tmp_path / "collect_source.json")["counts"]
     assert (counts["records"], counts["messages"], counts["messages_left_out"]) == (1, 8, 1)
@@ -209,3 +213,19 @@ def test_columns_that_are_not_there(run_step: Any, tmp_path: Path, capsys: pytes
 def test_samplesheets_that_make_no_sense(source: dict[str, str], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         Source(id="s", **source)  # type: ignore[arg-type]
+
+
+def test_a_conversation_is_about_all_who_speak_in_it(said: Callable[..., Said], tmp_path: Path) -> None:
+    bob = "Bob <b@y.org>"
+    box = write_box(
+        tmp_path / "box.mbox", [mail(ANA, "One?", 0, 1), mail(bob, "Two?", 1, 2, [1]), mail(HELP, "Three.", 2, 3, [2]), mail(bob, "Thanks", 3, 4, [3])]
+    )
+    said(box, assistant="help@firm.com")
+    (record,) = rows(tmp_path / "collected.parquet")
+    assert record["meta"]["subject_id"].split("\n") == ["ana@x.org", "b@y.org", "help@firm.com"]
+
+
+def test_mails_of_a_thread_are_one_document(said: Callable[..., Said], tmp_path: Path, run_step: Any) -> None:
+    box = write_box(tmp_path / "box.mbox", [mail(ANA, "One?", 0, 1), mail(HELP, "Two.", 1, 2, [1]), mail(ANA, "Three", 2, 3, [1, 2]), mail(ANA, "Else?", 3, 4)])
+    run_step("collect_source", ["--path", box, "--outdir", tmp_path], {"source": {"id": "help", "path": box.name}})
+    assert [record["meta"]["document_id"] for record in rows(tmp_path / "collected.parquet")] == ["<1@x.org>"] * 3 + ["<4@x.org>"]

@@ -44,3 +44,10 @@ def test_what_is_not_there_is_said(tmp_path: Path, subjects: str, results: str) 
     (tmp_path / "forget.txt").write_text("ana\n")
     with pytest.raises(UsageError, match=r"nothing\.txt|no results of a run"):
         run(tmp_path / subjects, [tmp_path / results])
+
+
+def test_conversations_of_several_people(tmp_path: Path) -> None:
+    (tmp_path / "forget.txt").write_text("bob\neve\n")
+    a_run(tmp_path / "results", None, {"train": ["ana\nbob", "ana"], "dropped": ["zoe\neve"]})
+    found, _ = run(tmp_path / "forget.txt", [tmp_path / "results"])
+    assert found.endswith("2 of 2 people, records: 1 train, 1 that a kept record equals or nearly equals")

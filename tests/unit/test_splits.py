@@ -8,11 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_files import chat, rows, write_records
 
 from llamaflow.data_params import Splitting
+from llamaflow.errors import DataError
 from llamaflow.previous import read_previous
 from llamaflow.records import SPLITS
 from llamaflow.splits import Index, draw, quotas_of, read_index, stability
@@ -35,12 +37,15 @@ def place_of(splits: dict[str, Records]) -> dict[str, str]:
     return {record["id"]: split for split, records in splits.items() for record in records}
 
 
-def question(number: int, answer: int, person: int | None, source: str) -> dict[str, Any]:
-    return chat(f"question {number}?", f"answer {answer}", source=source, meta={"location": "x", "subject_id": person and f"p{person}"})
+def question(number: int, answer: int, person: int | None, document: int | None, source: str) -> dict[str, Any]:
+    meta = {"location": "x", "subject_id": person and f"p{person}", "document_id": document and f"d{document}"}
+    return chat(f"question {number}?", f"answer {answer}", source=source, meta=meta)
 
 
 QUESTIONS = st.lists(
-    st.builds(question, st.integers(0, 400), st.integers(0, 3), st.none() | st.none() | st.integers(1, 200), st.sampled_from("ab")),
+    st.builds(
+        question, st.integers(0, 400), st.integers(0, 3), st.none() | st.none() | st.integers(1, 200), st.none() | st.integers(1, 9), st.sampled_from("ab")
+    ),
     unique_by=lambda record: str(record["messages"]),
 )
 
@@ -161,3 +166,39 @@ def test_quotas_without_an_earlier_run() -> None:
     quotas, carried = quotas_of(10, (0.1, 0.1), (0.0, 0.0), (30, 0, 60))
     assert quotas == (0, 10)
     assert carried == (-1, 0)
+
+
+def dated(number: int, day: int | None, **more: Any) -> dict[str, Any]:
+    return chat(f"question {number}?", "yes", meta={"location": "x", "created_at": None if day is None else f"2026-01-{day:02}"}, **more)
+
+
+def days(records: Records) -> list[int]:
+    return sorted(int(record["meta"]["created_at"][-2:]) for record in records)
+
+
+def test_by_time_the_newest_of_each_source_are_tested_and_those_before_them_validated(tmp_path: Path) -> None:
+    records = [dated(number, number % 20 + 1, source="ab"[number >= 20]) for number in range(40)]
+    found, _ = drawn(records, tmp_path, split_by="time")
+    assert days(found["test"]) == [19, 19, 20, 20]
+    assert days(found["validation"]) == [17, 17, 18, 18]
+    again, _ = drawn(records[::-1], tmp_path, split_by="time")
+    assert place_of(again) == place_of(found)
+
+
+def test_by_time_what_has_no_date_is_the_oldest_and_the_same_prompt_stays_together(tmp_path: Path) -> None:
+    records = [dated(number, number + 1) for number in range(20)] + [dated(number, None) for number in range(20, 28)] + [{**dated(0, 28), "source": "b"}]
+    records[-1]["messages"][-1]["content"] = "no"
+    found, _ = drawn(records, tmp_path, split_by="time", stratify_by="label")
+    assert {record["messages"][0]["content"] for record in found["test"]} == {"question 0?", "question 19?"}
+    assert sum(record["meta"]["created_at"] is None for record in found["train"]) == 8
+
+
+def test_by_time_records_of_earlier_runs_stay_and_the_newest_of_the_others_are_drawn(tmp_path: Path) -> None:
+    after, _ = grown(tmp_path, [dated(number, number + 1) for number in range(10)], [dated(number, number + 1) for number in range(20)], split_by="time")
+    assert len(after["test"]) == 2
+    assert days(after["test"])[-1] == 20
+
+
+def test_by_time_needs_dates(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="created_at"):
+        drawn([dated(number, None) for number in range(20)], tmp_path, split_by="time")

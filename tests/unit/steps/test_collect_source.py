@@ -71,7 +71,24 @@ def test_record_is_complete(collect: Collect) -> None:
     (record,) = collect("faq.jsonl", json.dumps(row), language="pt", license="CC0-1.0", split="train")
     assert len(record["id"]) == 32
     assert (record["source"], record["split"], record["label"]) == ("faq", "validation", None)
-    assert record["meta"] == {"location": "faq.jsonl:1", "subject_id": "7", "license": "MIT", "language": "pt", "created_at": "2026-01-01", "url": "u"}
+    assert record["meta"] == {
+        "location": "faq.jsonl:1",
+        "document_id": None,
+        "subject_id": "7",
+        "license": "MIT",
+        "language": "pt",
+        "created_at": "2026-01-01",
+        "url": "u",
+        "replaces": None,
+    }
+
+
+def test_sections_of_a_file_are_one_document_and_rows_of_a_table_are_none(collect: Collect) -> None:
+    sections = collect("rules.md", "# Rules\n\n## One\n\nA.\n\n## Two\n\nB.\n", prompt="{heading}?", completion="{body}")
+    assert [record["meta"]["document_id"] for record in sections] == ["rules.md"] * 2
+    assert [record["meta"]["document_id"] for record in collect("faq.csv", encoded(FAQ, "csv"))] == [None, None]
+    tickets = [row | {"document_id": number} for number, row in enumerate(FAQ)]
+    assert [record["meta"]["document_id"] for record in collect("tickets.jsonl", encoded(tickets, "jsonl"))] == ["0", "1"]
 
 
 def test_split_of_the_source_is_the_default(collect: Collect) -> None:

@@ -218,3 +218,21 @@ def test_a_sample_is_the_same_whatever_else_there_is(deduplicate: Deduplicate, t
     again = deduplicate(faq[::-1], of={"faq": 5})
     assert {record["text"] for record in again} == {record["text"] for record in few[:5]}
     assert len(deduplicate(faq, manual, max_records=7)) == 7
+
+
+@pytest.mark.parametrize(("rule", "instead"), [("longest", True), ("first", False)])
+def test_what_nearly_equals_an_earlier_train_record_says_so(deduplicate: Deduplicate, previous: Any, tmp_path: Path, rule: str, instead: bool) -> None:
+    """So that it is trained on, as the other was (llamaflow.splits)."""
+    learnt, mended, other = text(LONG) | {"id": "ab" * 16}, text(LONGER), text("new")
+    left = deduplicate([learnt, mended, other], more=previous(train=[learnt], test=[text("asked")]), keep_duplicate=rule)
+    assert [(record["text"], record["meta"]["replaces"]) for record in left] == [(LONGER, "ab" * 16) if instead else (LONG, None), ("new", None)]
+    assert [record["meta"]["location"] for record in left] == ["faq.csv:2" if instead else "faq.csv:1", "faq.csv:3"]
+    assert [record["meta"]["replaces"] for record in deduplicate([mended, other], more=["--previous", tmp_path / "data"])] == ["ab" * 16, None], (
+        "the other is gone"
+    )
+
+
+def test_a_conversation_is_left_out_for_anybody_who_speaks_in_it(deduplicate: Deduplicate, tmp_path: Path) -> None:
+    both, ana = ({"meta": {"subject_id": people, "location": "x"}} for people in ("ana\nbob", "ana"))
+    assert [record["text"] for record in deduplicate([text("theirs") | both, text("hers") | ana], erase="bob\n")] == ["hers"]
+    assert receipt(tmp_path / "deduplicate_records.json")["counts"]["subjects"] == {"asked": 1, "found": 1}

@@ -33,7 +33,10 @@ def test_the_splits_say_if_test_questions_were_given_for_training_too(report: Re
     report.grid()
     assert "Mind that" not in report.write()["splits"]["description"]
     report.dataset["prompts_in_several_splits"] = 7
-    assert "7 questions were given in several of these parts" in report.write()["splits"]["description"]
+    report.dataset["documents"] = {"found": 9, "in_several_splits": 3}
+    text = report.write()["splits"]["description"]
+    assert "7 questions were given in several of these parts" in text
+    assert "3 documents are in several of these parts" in text
 
 
 def test_what_is_tested_and_what_was_learnt(report: Report) -> None:

@@ -192,7 +192,15 @@ def test_description(split: Split, tmp_path: Path) -> None:
     assert made["types"] == {"chat": 20, "text": 20}
     assert made["languages"] == {"pt": 20, "unknown": 20}
     assert sum(made["characters"][name]["total"] for name in NAMES) == sum(len(f"a text {number}") + len(f"{number}?yes") for number in range(20))
-    assert made["settings"] == {"validation_fraction": 0.1, "test_fraction": 0.1, "max_repeats": 4.0, "stratify_by": "source", "split_seed": 42}
+    assert made["settings"] == {
+        "validation_fraction": 0.1,
+        "test_fraction": 0.1,
+        "max_repeats": 4.0,
+        "stratify_by": "source",
+        "group_by": "document",
+        "split_by": "chance",
+        "split_seed": 42,
+    }
     assert made["funnel"] == []
 
 
@@ -312,7 +320,7 @@ def test_an_earlier_run_that_cannot_be_meant(split: Split, tmp_path: Path, capsy
     for damage, words in (
         (lambda: None, "none of its records is among those of this run"),
         (lambda: (tmp_path / "data" / "test.parquet").write_bytes(b"PAR1"), "test.parquet is missing or damaged"),
-        (lambda: pq.write_table(pa.table({"id": ["a"]}), tmp_path / "data" / "train.parquet"), "has no column messages, meta, prompt, text, type"),
+        (lambda: pq.write_table(pa.table({"id": ["a"]}), tmp_path / "data" / "train.parquet"), "has no column messages, meta, prompt, source, text, type"),
         (lambda: (tmp_path / "data" / "train.parquet").unlink(), "train.parquet is missing or damaged"),
     ):
         damage()
@@ -349,3 +357,24 @@ def test_questions_generated_from_one_text_stay_together(split: Split) -> None:
     texts_of = {name: {record["meta"]["location"].partition("[")[0] for record in records} for name, records in made.items()}
     assert sum(map(len, texts_of.values())) == 30
     assert {name: len(records) for name, records in made.items()} == {"train": 72, "validation": 9, "test": 9}
+
+
+def test_documents_in_several_splits_are_told(split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def sections(document: str, count: int) -> list[dict[str, Any]]:
+        return [{"type": "text", "text": f"{document} {number}", "meta": {"location": "x", "document_id": document}} for number in range(count)]
+
+    split(sections("large", 100) + sections("small", 5))
+    assert "1 of 2 documents are in several splits" in capsys.readouterr().out
+    assert description(tmp_path)["documents"] == {"found": 2, "in_several_splits": 1}
+    assert "1 of 2 documents and threads are in several splits" in (tmp_path / "dataset" / "README.md").read_text()
+    split(texts(40))
+    assert description(tmp_path)["documents"] == {"found": 0, "in_several_splits": 0}
+
+
+def test_a_conversation_of_somebody_to_be_erased_leaves_nothing_behind(split: Split, tmp_path: Path) -> None:
+    (tmp_path / "erase.txt").write_text("bob@x.org\n")
+    with DroppedWriter(tmp_path / "clean_records.dropped.parquet", "clean_records") as dropped:
+        dropped.drop("mail", "box.mbox:1", "too short", {"messages": "Hello", "meta": {"subject_id": "ana@x.org\nbob@x.org"}})
+    split(texts(50), "--dropped", tmp_path / "clean_records.dropped.parquet", "--erase", tmp_path / "erase.txt")
+    (left,) = rows(tmp_path / "dataset" / "dropped.parquet")
+    assert (left["subject_id"], left["record"]) == (None, "")
