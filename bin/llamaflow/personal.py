@@ -100,10 +100,11 @@ PATTERNS = (
 
 def find(text: str, regions: Sequence[str]) -> list[Found]:
     """All personal data of a text, in order, without overlaps; `regions` are the countries whose phone numbers need no country code."""
-    found: list[Found] = []
+    found, taken = list[Found](), bytearray(len(text))
     for one in (*_matches(text), *_phones(text, regions)):
-        if all(one.end <= other.start or one.start >= other.end for other in found):
+        if taken.find(1, one.start, one.end) < 0:
             found.append(one)
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
     return sorted(found, key=lambda one: one.start)
 
 
@@ -147,7 +148,7 @@ class Redactor:
     regions: Sequence[str]
     key: bytes = b""
     counts: dict[PersonalType, int] = field(default_factory=dict)
-    _words: dict[tuple[PersonalType, str], str] = field(default_factory=dict)
+    _words: dict[PersonalType, dict[str, str]] = field(default_factory=dict)
 
     def __call__(self, text: str) -> str:
         parts, end = [], 0
@@ -163,11 +164,11 @@ class Redactor:
         return next((kind for kind in self.counts if self.actions[kind] == "drop"), None)
 
     def _word(self, one: Found) -> str:
-        if (one.type, one.value) not in self._words:
-            number = sum(kind == one.type for kind, _ in self._words) + 1
-            mark = f" {self._digest(one.value)}" if self.actions[one.type] == "hash" else f"_{number}"
-            self._words[one.type, one.value] = f"[{one.type.upper()}{mark}]"
-        return self._words[one.type, one.value]
+        words = self._words.setdefault(one.type, {})
+        if one.value not in words:
+            mark = f" {self._digest(one.value)}" if self.actions[one.type] == "hash" else f"_{len(words) + 1}"
+            words[one.value] = f"[{one.type.upper()}{mark}]"
+        return words[one.value]
 
     def _digest(self, value: str) -> str:
         return hmac.new(self.key, value.encode(), hashlib.sha256).hexdigest()[:HASH_DIGITS]
