@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from llamaflow.data_params import PersonalType, actions_of
+from llamaflow.licences import warnings_about
 from llamaflow.report import Results, safe, section
 from llamaflow.report.tables import table_config
 
@@ -33,6 +34,7 @@ def data_funnel(results: Results) -> dict[str, Any] | None:
     text = "Records of each source that were kept, and why the others were dropped. The dropped ones are listed, with the place they come from, in data/dropped.parquet."
     for source, reason in results.dataset.get("skipped_sources", {}).items():
         text += f" <b>{safe(source)} could not be read and was skipped</b>: {safe(reason)}"
+    text += "".join(f" <b>Mind the licence</b>: {safe(warning)}" for warning in warnings_about(results.dataset.get("licenses", {})))
     pconfig = _records_by_source("Records kept and dropped, by source")
     return section("data_funnel", "What became of the data", text, "bargraph", data, categories=categories, pconfig=pconfig)
 

@@ -29,6 +29,16 @@ def test_the_funnel_names_skipped_sources(report: Report) -> None:
     assert "<is>" not in text
 
 
+def test_the_funnel_warns_of_licences(report: Report) -> None:
+    report.grid()
+    assert "Mind the licence" not in report.write()["data_funnel"]["description"]
+    report.dataset["licenses"] = {"mit": 5, "cc-by-nc-4.0": 3, "<b>own": 1}
+    text = report.write()["data_funnel"]["description"]
+    assert "cc-by-nc-4.0: commercial use is not allowed." in text
+    assert "no licence that is known here" in text
+    assert "<b>own" not in text
+
+
 def test_the_splits_say_if_test_questions_were_given_for_training_too(report: Report) -> None:
     report.grid()
     assert "Mind that" not in report.write()["splits"]["description"]
