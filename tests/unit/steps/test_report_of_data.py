@@ -79,6 +79,26 @@ def test_personal_data_is_counted_by_source_and_type(report: Report) -> None:
     }
 
 
+def test_the_model_that_found_names_is_named(report: Report) -> None:
+    report.grid()
+    report.dataset["personal_data"] = {"action": "mask", "found": {"handbook": {"name": 3}}, "names_model": None}
+    assert "Names of people are not looked for." in report.write()["personal_data"]["description"]
+    report.dataset["personal_data"]["names_model"] = HOSTILE
+    description = report.write()["personal_data"]["description"]
+    assert "Names of people are those that the model" in description
+    assert HOSTILE not in description
+
+
+def test_what_a_model_wrote_and_what_it_took(report: Report) -> None:
+    report.grid()
+    usage = {"answers": 1500, "prompt_tokens": 90000, "completion_tokens": 4000, "without_usage": 0, "kept_answers": 0}
+    made = {"step": "generate_records", "seconds": 1.0, "peak_memory_bytes": 1, "counts": {"texts": 1600, "usage": usage}}
+    report.receipts += [made, made | {"counts": {"texts": 7, "usage": usage | {"answers": 2, "without_usage": 2, "kept_answers": 5}}}]
+    text = report.write()["data_funnel"]["description"]
+    assert "asked about 1,607 texts and gave 1,502 answers (180,000 prompt tokens and 8,000 completion tokens" in text
+    assert "of 2 answers it did not tell); 5 were kept from earlier runs." in text
+
+
 def tokenized(**more: Any) -> dict[str, Any]:
     fit = {"words": 900, "tokens_per_word": 1.5, "characters_per_token": 4.0, "unknown": 0.0, "fits": True, "warning": None}
     lengths = {"records": 100, "p50": 40, "p95": 90, "max": 300, "longer": 0.02}
