@@ -23,6 +23,7 @@ workflow {
             INITIALISE.out.settings,
             INITIALISE.out.sources,
             INITIALISE.out.models,
+            INITIALISE.out.names,
             INITIALISE.out.trials,
             INITIALISE.out.erase,
             INITIALISE.out.previous,

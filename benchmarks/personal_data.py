@@ -175,7 +175,11 @@ def main() -> None:
         right.update(name for name, what in found if (name, what) == (kind, value))
         if found != ([(kind, value)] if kind else []):
             mistakes.append(f"{kind}: {text!r} -> {found}")
-    table = {kind: {"values": given[kind], "recall": right[kind] / given[kind], "precision": right[kind] / (marked[kind] or 1)} for kind in PERSONAL_TYPES}
+    table = {
+        kind: {"values": given[kind], "recall": right[kind] / given[kind], "precision": right[kind] / (marked[kind] or 1)}
+        for kind in PERSONAL_TYPES
+        if given[kind]
+    }
     for kind, row in table.items():
         print(f"{kind:16} {row['values']:5} values, recall {row['recall']:.3f}, precision {row['precision']:.3f}")
     print(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from llamaflow.errors import UsageError, exits_cleanly
 from llamaflow.files import write_json
 from llamaflow.grid import cells_of
 from llamaflow.params import Params
-from llamaflow.references import parse_references
+from llamaflow.references import parse_reference, parse_references
 from llamaflow.schemas import validator_of
 from llamaflow.sources import OF_THE_MIXTURE, WILDCARDS, Source, format_of, is_archive, is_samplesheet, is_stored, read_samplesheet
 from llamaflow.steps import read_settings, receipt
@@ -28,8 +29,9 @@ from llamaflow.validation import describe, faults_from_scratch, resolve
 # The groups of parameters that each step receives: a change to any other group leaves the step's result cached.
 GROUPS_OF_STEPS: dict[str, tuple[str, ...]] = {
     "collect_source": ("collection",),
+    "find_names": (),
     "clean_records": ("cleaning", "personal_data"),
-    "generate_records": ("generation", "cleaning"),
+    "generate_records": ("generation", "cleaning", "personal_data"),
     "deduplicate_records": ("deduplication", "collection"),
     "split_dataset": ("splitting", "personal_data"),
     "fetch_model": ("models",),
@@ -61,8 +63,8 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     params: Params | None = _gather(faults, lambda: resolve(values), None)
     sources = _gather(faults, lambda: sources_of(str(values["input"]), table), []) if values.get("input") else []
     models = _gather(faults, lambda: parse_references(params.models.models), []) if params else []
-    teacher = params.models.teacher_model if params else None
-    teachers = _gather(faults, lambda: parse_references((teacher,) if teacher else ()), [])
+    others = {"teacher_model": params.models.teacher_model, "names_model": params.personal_data.names_model} if params else {}
+    references = {name: _gather(faults, partial(parse_reference, text, name), None) for name, text in others.items() if text}
     if params and models:
         cells = _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
         if trials and params.scratch.from_scratch:
@@ -76,7 +78,7 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     return {
         "sources": [source.model_dump(exclude_none=True, exclude={*OF_THE_MIXTURE, "generate"}) for source in sources],
         "models": [model.as_dict() for model in models],
-        "teachers": [model.as_dict() for model in teachers],
+        **{name: reference.as_dict() for name, reference in references.items()},
         "settings": _settings(params, sources, template),
     }
 

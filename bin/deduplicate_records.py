@@ -46,7 +46,7 @@ from llamaflow.words import compared
 STEP = "deduplicate_records"
 KEPT, REASONS = 0, ("", "exact duplicate", "near-duplicate", "erased on request", "near-duplicate of an earlier test record", "beyond max_records")  # by number
 EXACT, NEAR, ERASED, EARLIER, BEYOND = range(1, 6)
-WITHOUT_TEXT = (REASONS[ERASED], REASONS[BEYOND])
+WITHOUT_TEXT = (ERASED, BEYOND)
 STAYS, TESTED, VALIDATING, OTHER = range(4)  # ranks: test record of the earlier run, will be test, given as validation; the lowest is kept
 TEST = SPLITS.index("test")
 TEXTS = ("text", "messages", "prompt", "chosen", "rejected")
@@ -85,14 +85,14 @@ def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Pat
         subjects = read_subjects(given.erase)
         index = read_index(given.records, reference, rules, subjects, read_previous(given.previous, 0) if given.previous else None)
         clusters = clusters_of([*given.records, *reference], index, rules.near_duplicate_threshold, outdir)
-        verdicts = judge(index, clusters)
-        _refuse_nothing(verdicts)
+        verdicts, reasons, known = judge(index, clusters), list(REASONS), Benchmarks(given.benchmarks)
+        _refuse_nothing(verdicts, "all belong to people in --erase_subjects, or nearly equal what they said or what --previous_dataset was tested with")
+        if given.benchmarks:
+            decontaminate(given.records, index, verdicts, known, reasons)
+            _refuse_nothing(verdicts, "all that are not duplicates contain questions of --decontaminate_against")
         sample(given.records, verdicts, settings.get("max_records_of", {}), rules.max_records)
-        known = Benchmarks(given.benchmarks)
         with ParquetWriter(deduplicated) as kept, DroppedWriter(rejected, STEP) as dropped:
-            _write(given.records, index, verdicts, replaced(index, clusters, verdicts), known, kept, dropped)
-            if not kept.count and len(verdicts):
-                raise DataError("no record is left: all that are not duplicates contain questions of --decontaminate_against.")
+            _write(given.records, verdicts, reasons, replaced(index, clusters, verdicts), kept, dropped)
         written.add_output(deduplicated)
         written.add_output(rejected)
         counts = Counter(source for batch in read_batches(deduplicated, ("source",)) for source in values(batch, "source"))
@@ -104,18 +104,14 @@ def run(given: Inputs, rules: Deduplication, collection: Collection, outdir: Pat
             written.counts["benchmarks"] = known.counts
 
 
-def _write(
-    records: Sequence[Path], index: Index, verdicts: Array, instead: Mapping[int, str], known: Benchmarks, kept: ParquetWriter, dropped: DroppedWriter
-) -> None:
-    """Write what is kept, and the rest with the reason; what contains a question of a benchmark is found out here, a batch at a time."""
+def _write(records: Sequence[Path], verdicts: Array, reasons: Sequence[str], instead: Mapping[int, str], kept: ParquetWriter, dropped: DroppedWriter) -> None:
+    """Write what is kept, and the rest with the reason."""
     for position, batch in _batches(records):
-        here = slice(position, position + batch.num_rows)
-        reasons = np.array(REASONS, dtype=object)[verdicts[here]]
-        is_kept = verdicts[here] == KEPT
-        reasons[is_kept] = known.reasons(_compared(batch.filter(pa.array(is_kept))), index.ranks[here][is_kept] <= TESTED)
-        kept.write_batch(_noted(batch, [instead.get(row) for row in range(here.start, here.stop)] if instead else []).filter(pa.array(reasons == "")))
-        for reason, record in zip(reasons[reasons != ""], batch.filter(pa.array(reasons != "")).to_pylist(), strict=True):
-            dropped.drop(record["source"], record["meta"]["location"], reason, "" if reason in WITHOUT_TEXT else record)
+        rows = range(position, position + batch.num_rows)
+        here = verdicts[rows.start : rows.stop]
+        kept.write_batch(_noted(batch, [instead.get(row) for row in rows] if instead else []).filter(pa.array(here == KEPT)))
+        for verdict, record in zip(here[here != KEPT], batch.filter(pa.array(here != KEPT)).to_pylist(), strict=True):
+            dropped.drop(record["source"], record["meta"]["location"], reasons[verdict], "" if verdict in WITHOUT_TEXT else record)
 
 
 def _noted(batch: pa.RecordBatch, replaced: Sequence[str | None]) -> pa.RecordBatch:
@@ -125,11 +121,6 @@ def _noted(batch: pa.RecordBatch, replaced: Sequence[str | None]) -> pa.RecordBa
     meta: Any = batch["meta"]
     parts = [pa.array(replaced, pa.string()) if field.name == "replaces" else part for field, part in zip(meta.type, meta.flatten(), strict=True)]
     return batch.set_column(batch.schema.get_field_index("meta"), "meta", pa.StructArray.from_arrays(parts, fields=list(meta.type)))
-
-
-def _compared(batch: pa.RecordBatch) -> Iterator[str]:
-    """Not read unless somebody asks."""
-    yield from map(compared, batch.to_pylist())
 
 
 @dataclass(frozen=True)
@@ -213,10 +204,10 @@ def clusters_of(records: Sequence[Path], index: Index, threshold: float, directo
 
 
 def judge(index: Index, clusters: Array) -> Array:
-    """int8 [rows]: KEPT, or why not. Rows of the reference come last in a cluster, so that they are kept only where no record could be."""
+    """int16 [rows]: KEPT, or why not. Rows of the reference come last in a cluster, so that they are kept only where no record could be."""
     tested = ~index.is_record & (index.known == TEST)
     order = np.lexsort((np.arange(len(clusters)), -index.merits, index.ranks, ~index.is_record, clusters))
-    verdicts = np.full(len(clusters), NEAR, dtype=np.int8)
+    verdicts = np.full(len(clusters), NEAR, dtype=np.int16)
     best_of_content = order[np.unique(index.contents[order], return_index=True)[1]]
     is_repeated = np.ones(len(clusters), dtype=bool)
     is_repeated[best_of_content] = False
@@ -236,6 +227,18 @@ def replaced(index: Index, clusters: Array, verdicts: Array) -> dict[int, str]:
     return {int(row): index.ids[other].tobytes().hex() for row, other in zip(new[mine], earlier[theirs], strict=True)}
 
 
+def decontaminate(records: Sequence[Path], index: Index, verdicts: Array, known: Benchmarks, reasons: list[str]) -> None:
+    """Of those that are kept, mark what contains a question of a benchmark; a reason for each benchmark is added to `reasons`. Before a sample is drawn, so that it is not short of them."""
+    numbers = {"": KEPT}
+    for position, batch in _batches(records, TEXTS):
+        kept = np.flatnonzero(verdicts[position : position + batch.num_rows] == KEPT)
+        found = known.reasons(map(compared, batch.take(kept).to_pylist()), index.ranks[position + kept] <= TESTED)
+        for reason in sorted(set(found) - set(numbers)):
+            numbers[reason] = len(reasons)
+            reasons.append(reason)
+        verdicts[position + kept] = [numbers[reason] for reason in found]
+
+
 def sample(records: Sequence[Path], verdicts: Array, limits: Mapping[str, int], most: int | None) -> None:
     """Of those that are kept, mark what is beyond max_records: of a source, or of all."""
     if not limits and most is None:
@@ -249,11 +252,9 @@ def sample(records: Sequence[Path], verdicts: Array, limits: Mapping[str, int], 
     verdicts[kept[~sampled(np.array(orders)[kept], np.array(places)[kept], of_code, most)]] = BEYOND
 
 
-def _refuse_nothing(verdicts: Array) -> None:
+def _refuse_nothing(verdicts: Array, why: str) -> None:
     if len(verdicts) and not (verdicts == KEPT).any():
-        raise DataError(
-            "no record is left: all belong to people in --erase_subjects, or nearly equal what they said or what --previous_dataset was tested with."
-        )
+        raise DataError(f"no record is left: {why}.")
 
 
 def _sizes(clusters: Array) -> dict[str, int]:

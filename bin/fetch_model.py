@@ -2,6 +2,8 @@
 """Bring a base model, wherever it is, into one form: a Hugging Face directory (safetensors, tokenizer) with model.json.
 
 fetch_model.py [--path LOCAL] < {"model": {"id", "kind", "source", "revision"}, "models": {...}}  ->  model/  fetch_model.json
+
+Settings of a model that is not one of --models say whose it is: {"parameter": "names_model"}.
 """
 
 from __future__ import annotations
@@ -57,11 +59,11 @@ def locate(reference: ModelReference, local: Path | None, trust: bool) -> Path:
         return download(reference, trust)
     path = package_file(reference.source) if reference.kind == "package" else (local or Path(reference.source).expanduser())
     if not path.exists():
-        raise UsageError(f"--models: there is no {path}. A path must lead to a model directory or a .gguf file.")
+        raise UsageError(f"there is no {path}. A path must lead to a model directory or a .gguf file.")
     if path.is_file() and path.suffix != ".gguf":
-        raise UsageError(f"--models: {path.name} is a file, but not a .gguf file; give the directory that holds the model (config.json, *.safetensors)")
+        raise UsageError(f"{path.name} is a file, but not a .gguf file; give the directory that holds the model (config.json, *.safetensors)")
     if path.is_dir() and not (path / "config.json").exists():
-        raise UsageError(f"--models: the directory {path.name} has no config.json, so it is not a Hugging Face model directory")
+        raise UsageError(f"the directory {path.name} has no config.json, so it is not a Hugging Face model directory")
     return path
 
 
@@ -70,11 +72,11 @@ def package_file(reference: str) -> Path:
     package, _, name = reference.removeprefix("pkg://").partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"--models: {reference} needs the Python package {package}, which is not installed")
+        raise UsageError(f"{reference} needs the Python package {package}, which is not installed")
     root = Path(spec.submodule_search_locations[0]).resolve()
     path = (root / name).resolve()
     if not path.is_relative_to(root) or not path.exists():
-        raise UsageError(f"--models: the package {package} has no file {name}")
+        raise UsageError(f"the package {package} has no file {name}")
     return path
 
 
@@ -87,7 +89,7 @@ def download(reference: ModelReference, trust: bool) -> Path:
         return Path(snapshot_download(reference.source, revision=reference.revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UsageError(
-            f"--models: {reference.source} could not be fetched from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
+            f"{reference.source} could not be fetched from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
             "Check the name and the network; gated models need an access token in the environment variable HF_TOKEN."
         ) from error
 
@@ -105,7 +107,7 @@ def convert_gguf(file: Path, target: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).to(torch.bfloat16)
     except Exception as error:
         raise UsageError(
-            f"--models: {file.name} cannot be read as a GGUF model; the file may be damaged or incomplete ({type(error).__name__}: {error}). Download it again."
+            f"{file.name} cannot be read as a GGUF model; the file may be damaged or incomplete ({type(error).__name__}: {error}). Download it again."
         ) from error
     # transformers would save the weights as if they were still quantised
     model.hf_quantizer, model.is_quantized = None, False
@@ -119,7 +121,7 @@ def link_directory(source: Path, target: Path) -> None:
     """Copy a model directory without copying its bytes where the file system allows that."""
     if not list(source.glob("*.safetensors")):
         raise UsageError(
-            f"--models: {source.name} has no .safetensors files; other weight formats can run code when they are loaded and are not read. Convert the model to safetensors first."
+            f"{source.name} has no .safetensors files; other weight formats can run code when they are loaded and are not read. Convert the model to safetensors first."
         )
     target.mkdir(parents=True)
     for file in sorted(source.iterdir()):
@@ -155,7 +157,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     given = read_settings()
     with receipt("fetch_model", given, args.outdir) as written:
-        described = run(ModelReference(**given["model"]), args.path, given.get("chat_template_text"), args.outdir, trust=trusted(given))
+        try:
+            described = run(ModelReference(**given["model"]), args.path, given.get("chat_template_text"), args.outdir, trust=trusted(given))
+        except UsageError as error:
+            raise UsageError(f"--{given.get('parameter', 'models')}: {error}") from error
         written.outputs["model"] = described["sha256"]
         written.counts = {"parameters": described["parameters"]}
 

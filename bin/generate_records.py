@@ -3,9 +3,10 @@
 
     generate_records.py --records cleaned.parquet [--erase subjects.txt] < settings.json
 
-The settings hold the groups generation and cleaning, {"pairs_of": {source: how many pairs a text, at most}} and checkpoint_dir, where answers are kept, so
+The settings hold the groups generation, cleaning and personal_data, {"pairs_of": {source: how many pairs a text, at most}} and checkpoint_dir, where answers are kept, so
 that none is paid for twice. Records that are no texts pass unchanged, and so do those of people to be erased, which are sent to nobody. Writes generated.parquet, in the order of the records, generate_records.dropped.parquet
-(pairs that cannot be used and texts of which nothing came, with the reason) and the receipt generate_records.json.
+(pairs that cannot be used and texts of which nothing came, with the reason) and the receipt generate_records.json, with the tokens that the server
+says it used. What a model writes is cleaned as what was read is, since it may know an address that no text holds, or repeat itself.
 The server's key comes from the environment: OPENAI_API_KEY. At most a few requests are under way at once, so memory does not grow with the data.
 """
 
@@ -18,7 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from llamaflow.data_params import Cleaning, Generation
+from llamaflow.cleaning import Rules, fault, filtered, with_texts
+from llamaflow.data_params import Generation, PersonalType
 from llamaflow.endpoint import Endpoint
 from llamaflow.errors import DataError, UsageError, exits_cleanly
 from llamaflow.files import short_hash
@@ -43,7 +45,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(records: Path, generation: Generation, system_prompt: str | None, erase: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
+def run(records: Path, generation: Generation, rules: Rules, erase: Path | None, outdir: Path, settings: Mapping[str, Any]) -> None:
     generated, rejected = outdir / "generated.parquet", outdir / f"{STEP}.dropped.parquet"
     if not (generation.generation_endpoint and generation.generation_model):
         raise UsageError("--generation_endpoint and --generation_model are needed to write questions.")
@@ -54,25 +56,33 @@ def run(records: Path, generation: Generation, system_prompt: str | None, erase:
             ParquetWriter(generated) as kept,
             DroppedWriter(rejected, STEP) as dropped,
         ):
-            writer = Writer(endpoint, generation, settings["pairs_of"], KeptAnswers(settings.get("checkpoint_dir")), read_subjects(erase))
+            writer = Writer(endpoint, generation, rules, settings["pairs_of"], KeptAnswers(settings.get("checkpoint_dir")), read_subjects(erase))
             counts: Counter[str] = Counter()
             for record, pairs in in_order(read_rows(records), writer.pairs_of, generation.generation_concurrency):
                 for made in writer.used(record, pairs, dropped):
-                    kept.write(made if made is record else finished(made, system_prompt))
+                    kept.write(made if made is record else finished(made, rules.cleaning.system_prompt))
                     counts[record["source"]] += 1
             writer.refuse_nonsense()
         written.add_output(generated)
         written.add_output(rejected)
         by_source = {source: {"kept": counts[source], "dropped": dropped.by_source.get(source, {})} for source in sorted({*counts, *dropped.by_source})}
-        written.counts = {"records": kept.count, "texts": writer.texts, "dropped": dropped.reasons, "sources": by_source}
+        written.counts = {
+            "records": kept.count,
+            "texts": writer.texts,
+            "usage": {**endpoint.used, "kept_answers": writer.answers.found},
+            "dropped": dropped.reasons,
+            "sources": by_source,
+            "personal_data": {source: dict(sorted(types.items())) for source, types in sorted(writer.personal.items()) if types},
+        }
 
 
 class Writer:
     """Asks for pairs about texts and counts how many answers were understood."""
 
-    def __init__(self, endpoint: Endpoint, generation: Generation, most: Mapping[str, int], answers: KeptAnswers, erased: frozenset[str]) -> None:
-        self.endpoint, self.generation, self.most, self.answers, self.erased = endpoint, generation, most, answers, erased
+    def __init__(self, endpoint: Endpoint, generation: Generation, rules: Rules, most: Mapping[str, int], answers: KeptAnswers, erased: frozenset[str]) -> None:
+        self.endpoint, self.generation, self.rules, self.most, self.answers, self.erased = endpoint, generation, rules, most, answers, erased
         self.texts = self.understood = 0
+        self.personal: dict[str, Counter[PersonalType]] = {}
         self.problem: Unusable | None = None
 
     def pairs_of(self, record: Record) -> Pairs:
@@ -110,9 +120,18 @@ class Writer:
         self.understood += 1
         for pair in pairs[: self.most[record["source"]]]:
             try:
-                yield conversation(pair, record)
+                yield self._cleaned(conversation(pair, record))
             except Unusable as problem:
                 dropped.drop(record["source"], location, problem.reason, {"pair": pair, "subject_id": subject}, by_choice=True)
+
+    def _cleaned(self, made: Record) -> Record:
+        """A pair without personal data. Raises Unusable for what cleaning would have dropped."""
+        redactor = self.rules.redactor()
+        record = with_texts(made, redactor)
+        self.personal.setdefault(made["source"], Counter()).update(redactor.counts)
+        if reason := fault(record, self.rules.cleaning) or filtered(record, self.rules.cleaning, redactor):
+            raise Unusable(reason)
+        return record
 
     def refuse_nonsense(self) -> None:
         """Raise DataError if no answer was understood at all: that is not for the texts' sake, and may cost money."""
@@ -143,8 +162,7 @@ def in_order(records: Iterable[Record], work: Callable[[Record], Pairs], at_once
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    generation, cleaning = Generation.model_validate(settings.get("generation", {})), Cleaning.model_validate(settings.get("cleaning", {}))
-    run(args.records, generation, cleaning.system_prompt, args.erase, args.outdir, settings)
+    run(args.records, Generation.model_validate(settings.get("generation", {})), Rules.of(settings), args.erase, args.outdir, settings)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from llamaflow.personal import Redactor
 from llamaflow.previous import NOT_GIVEN, Numbers, read_previous
 from llamaflow.previous_files import files_of
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, read_batches, read_rows
+from llamaflow.references import parse_reference
 from llamaflow.samples import DroppedSample, chosen, read_candidates
 from llamaflow.splits import TRAIN, Index, draw, read_index, refuse_empty_splits, stability, straddling
 from llamaflow.steps import read_settings, receipt, say
@@ -41,7 +42,8 @@ from llamaflow.tally import Tally
 
 STEP = "split_dataset"
 GROUPS = ("collection", "cleaning", "personal_data", "generation", "deduplication", "splitting")  # of parameters that decide what is in the data
-NOT_TOLD = ("erase_subjects", "previous_dataset", "decontaminate_against", "generation_endpoint")
+COLLECTED, _, GENERATED, _ = STEPS_BEFORE
+NOT_TOLD = ("erase_subjects", "names_model", "previous_dataset", "decontaminate_against", "generation_endpoint")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -100,10 +102,10 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
             "mixture": mixture.described,
             "funnel": steps,
             "skipped_sources": skipped(made),
-            "personal_data": {"action": personal.personal_data, "found": personal_data(made)},
+            "personal_data": {"action": personal.personal_data, "found": personal_data(made), "names_model": _public_name(personal.names_model)},
             "settings": splitting.model_dump(exclude={"previous_dataset"}),
             "watermarks": {one["settings"]["source"]["id"]: one["counts"]["watermark"] for one in made if one["counts"].get("watermark")},
-            "origins": dict(sorted((one["settings"]["source"]["id"], origin_of(one)) for one in made if one["step"] == STEPS_BEFORE[0])),
+            "origins": dict(sorted((one["settings"]["source"]["id"], origin_of(one)) for one in made if one["step"] == COLLECTED)),
             "sample": {"kept": chosen(candidates[place] for place in sorted(tally.found)), "dropped": lost},
         }
         write_json(dataset / "dataset.json", description)
@@ -119,6 +121,14 @@ def _documents(index: Index, assigned: Numbers) -> dict[str, int]:
     if torn:
         say(f"{torn} of {found} documents are in several splits, cut into consecutive parts: no split could hold them whole, or they came so")
     return {"found": found, "in_several_splits": torn}
+
+
+def _public_name(model: str | None) -> str | None:
+    """As anyone would call a model: of one on the user's disk the last part of its path."""
+    if model is None:
+        return None
+    reference = parse_reference(model)
+    return reference.id if reference.kind == "path" else reference.source
 
 
 def _refuse_strangers(index: Index) -> None:
@@ -151,16 +161,23 @@ def _write_splits(records: Path, assigned: Numbers, times: Numbers, dataset: Pat
 
 
 def _write_dropped(files: Sequence[Path], personal: PersonalData, erased: frozenset[str], target: Path) -> list[dict[str, Any]]:
-    """All that was dropped, of which some is returned to be shown. What is personal in rows that could not even be read goes here; the steps after that saw to it themselves."""
+    """All that was dropped, of which some is returned to be shown.
+
+    What is personal in rows that could not even be read, and in what a model wrote, goes here; the other steps saw to it themselves. Where names of
+    people are to go, nothing of rows that could not be read is shown, since the model that finds names had records only.
+    """
     actions = actions_of(personal.personal_data)
     masked: dict[PersonalType, Action] = {kind: "keep" if actions[kind] == "keep" else "mask" for kind in PERSONAL_TYPES}
+    is_hidden = personal.names_model is not None and actions["name"] != "keep"
     sample = DroppedSample(personal.phone_regions)
     with ParquetWriter(target, DROPPED_SCHEMA) as writer:
         for file in files:
             for row in read_rows(file):
                 if not erased.isdisjoint(people_of(row["subject_id"])):
                     row |= {"subject_id": None, "record": ""}
-                elif row["step"] == STEPS_BEFORE[0]:
+                elif is_hidden and row["step"] == COLLECTED:
+                    row["record"] = ""
+                elif row["step"] in (COLLECTED, GENERATED):
                     row["record"] = Redactor(masked, personal.phone_regions)(row["record"])
                 writer.write(row)
                 sample.offer(row)

@@ -11,7 +11,7 @@ from llamaflow.choices import Several
 from llamaflow.groups import Group, hidden
 
 PersonalType = Literal[
-    "private_key", "url_credentials", "api_key", "email", "iban", "cnpj", "cpf", "credit_card", "rg", "passport", "ip", "phone"
+    "private_key", "url_credentials", "api_key", "email", "iban", "cnpj", "cpf", "credit_card", "rg", "passport", "ip", "phone", "name"
 ]  # fmt: skip
 Action = Literal["keep", "mask", "hash", "drop"]
 PERSONAL_TYPES: tuple[PersonalType, ...] = get_args(PersonalType)
@@ -88,12 +88,16 @@ class Cleaning(Group):
 class PersonalData(Group):
     """Personal data
 
-    What the model never sees it cannot tell anyone. Names of people have no pattern by which they could be found: they stay.
+    What the model never sees it cannot tell anyone. Names of people have no pattern: they stay, unless a model finds them.
     """
 
     personal_data: str = Field(
         "mask",
         description=f"What becomes of personal data and passwords in texts: mask ([EMAIL_1]), hash ([EMAIL 3f9a1c04be], the same for the same value everywhere), drop (the record) or keep; by type after it: mask,phone=keep,credit_card=drop. Types: {', '.join(PERSONAL_TYPES)}.",
+    )
+    names_model: str | None = Field(
+        None,
+        description="A model for token classification (NER) that finds names of people, the type name: a Hugging Face Hub id (owner/name or owner/name@revision), a directory, or pkg://package/file. Its labels must have one such as PER or PERSON.",
     )
     phone_regions: Several[Annotated[str, AfterValidator(_country)]] = hidden(
         ("BR", "US", "GB"), "Countries (ISO 3166 codes) whose phone numbers are known without + and country code."
@@ -109,6 +113,13 @@ class PersonalData(Group):
     def _is_understood(cls, text: str) -> str:
         actions_of(text)
         return text
+
+    @model_validator(mode="after")
+    def _names_are_found(self) -> Self:
+        parts = [part.replace(" ", "") for part in self.personal_data.split(",")]
+        if self.names_model is None and any(part.startswith("name=") and part != "name=keep" for part in parts):
+            raise ValueError("--personal_data says what becomes of names, which no pattern can find: give a --names_model that does, or leave name= out")
+        return self
 
 
 def actions_of(text: str) -> dict[PersonalType, Action]:

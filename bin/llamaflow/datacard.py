@@ -143,7 +143,9 @@ def _personal_data(personal: Mapping[str, Any]) -> str:
     for counts in personal["found"].values():
         found.update(counts)
     rows = [(kind.replace("_", " "), f"{count:,}") for kind, count in found.most_common()]
-    text = f"## Personal data\n\nFound by pattern and checksum, with `personal_data: {personal['action']}`. Names of people were not looked for."
+    model = personal.get("names_model")
+    names = f"Names of people are those that the model {escaped(model)} found; it misses some." if model else "Names of people were not looked for."
+    text = f"## Personal data\n\nFound by pattern and checksum, with `personal_data: {personal['action']}`. {names}"
     return f"{text}\n\n" + (table(("type", "found"), rows) if rows else "None was found.")
 
 

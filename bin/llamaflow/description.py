@@ -22,9 +22,9 @@ def describe(directory: Path, trust: bool) -> dict[str, Any]:
         sizes = sizes_of(directory, config)
         lengths = measure(tokenizer)  # applies the chat template, too
     except DataError as error:
-        raise UsageError(f"--models: {error}") from error
+        raise UsageError(str(error)) from error
     except Exception as error:
-        raise UsageError(f"--models: the model's weights, configuration or tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
+        raise UsageError(f"the model's weights, configuration or tokenizer cannot be loaded ({type(error).__name__}: {error})") from error
     tokenizer_files = [
         file
         for file in directory.iterdir()

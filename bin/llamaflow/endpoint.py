@@ -6,6 +6,8 @@ Texts and key go to the server that the user names and to no other: redirects ar
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -21,13 +23,17 @@ TIMEOUT = httpx.Timeout(600.0, connect=15.0)  # seconds; a model on a processor 
 SEED = 42  # the same request is to have the same answer, as far as the server can do that
 NOT_THIS_REQUEST = (400, 413, 422)
 CUT_OFF, REFUSED, TOO_SLOW = "model refused or cut off", "request refused by the server", "no answer in time"
+USAGE = ("prompt_tokens", "completion_tokens")  # as the API names them
 DETAIL = 300  # characters of what a server says of its refusal
 
 Message = dict[str, str]
 
 
 class Endpoint:
-    """Asks one model; several threads may share it. `schema` is that of the JSON object that it is to answer with."""
+    """Asks one model; several threads may share it. `schema` is that of the JSON object that it is to answer with.
+
+    `used` counts its answers, used or not, and the tokens that it says they took; `without_usage` those of which it says nothing.
+    """
 
     def __init__(self, address: str, model: str, temperature: float, schema: Mapping[str, Any]) -> None:
         self.address, self.model = f"{address.rstrip('/')}/chat/completions", model
@@ -38,6 +44,8 @@ class Endpoint:
             {"response_format": {"type": "json_object"}},
             {},
         )
+        self.used = Counter(dict.fromkeys(("answers", *USAGE, "without_usage"), 0))
+        self._counting = threading.Lock()
         self.http = httpx.Client(timeout=TIMEOUT, headers={"User-Agent": f"{AGENT}/{__version__}", **_authorization()})
 
     def __enter__(self) -> Self:
@@ -93,15 +101,22 @@ class Endpoint:
 
     def _content(self, response: httpx.Response) -> str:
         try:
-            choice = response.json()["choices"][0]
+            answer = response.json()
+            choice = answer["choices"][0]
             content, reason = choice["message"].get("content"), choice.get("finish_reason")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{self.address} does not answer as OpenAI's API does: {response.text[:DETAIL]!r}. Check --generation_endpoint, which mostly ends in /v1."
             ) from error
+        self._count(answer.get("usage"))
         if reason in ("length", "content_filter") or not isinstance(content, str) or not content.strip():
             raise Unusable(CUT_OFF, f"finish_reason {reason}")
         return content
+
+    def _count(self, usage: Any) -> None:
+        told = {name: usage[name] for name in USAGE if isinstance(usage.get(name), int)} if isinstance(usage, dict) else {}
+        with self._counting:
+            self.used.update(told, answers=1, without_usage=int(not told))
 
 
 def _authorization() -> dict[str, str]:

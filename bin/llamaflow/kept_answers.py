@@ -11,14 +11,19 @@ from pathlib import Path
 
 
 class KeptAnswers:
-    """Texts by hash. With directory None nothing is kept."""
+    """Texts by hash; several threads may ask, and `found` counts those that were there. With directory None nothing is kept."""
 
     def __init__(self, directory: str | None) -> None:
         self.root = Path(directory) / "answers" if directory else None
+        self.found, self._counting = 0, threading.Lock()
 
     def find(self, asked: str) -> str | None:
         path = self.root / asked[:2] / asked if self.root else None
-        return path.read_text(encoding="utf-8") if path and path.is_file() else None
+        if path is None or not path.is_file():
+            return None
+        with self._counting:
+            self.found += 1
+        return path.read_text(encoding="utf-8")
 
     def keep(self, asked: str, answer: str) -> None:
         if self.root is None:

@@ -1,6 +1,7 @@
 """Personal data and passwords in text: found by pattern, verified by checksum where there is one, then masked, hashed, or a reason to drop the record.
 
-Names of people have no pattern: they stay, which the data card says.
+Names of people have no pattern: a model finds them (llamaflow.names), if the user gives one, and all places of a name that it found anywhere in a
+record count. Without one they stay, which the data card says.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import phonenumbers
@@ -17,6 +18,7 @@ from stdnum import iban, luhn
 from stdnum.br import cnpj, cpf
 
 from llamaflow.data_params import Action, PersonalType
+from llamaflow.words import is_cased
 
 ISSUERS = re.compile(r"3\d|4|5\d|6\d|2[2-7]")  # ISO/IEC 7812: what cards begin with
 # mailboxes of RFC 2142, and those that offices have besides
@@ -29,6 +31,7 @@ SEVEN_DIGITS = re.compile(r"(?:\d[\s().\-/]{0,3}){7}")  # a text without has no 
 SEPARATORS = re.compile(r"[\s().\-/]")
 NUMBERS: tuple[PersonalType, ...] = ("iban", "cnpj", "cpf", "credit_card", "rg", "passport")
 HASH_DIGITS = 10
+WORD_EDGE = r"\b"
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,16 @@ PATTERNS = (
 )
 
 
-def find(text: str, regions: Sequence[str]) -> list[Found]:
-    """All personal data of a text, in order, without overlaps; `regions` are the countries whose phone numbers need no country code."""
-    found: list[Found] = []
-    for one in (*_matches(text), *_phones(text, regions)):
-        if all(one.end <= other.start or one.start >= other.end for other in found):
+def find(text: str, regions: Sequence[str], names: re.Pattern[str] | None = None) -> list[Found]:
+    """All personal data of a text, in order, without overlaps; `regions` are the countries whose phone numbers need no country code.
+
+    `names` matches those of people (see pattern_of).
+    """
+    found, taken = list[Found](), bytearray(len(text))
+    for one in (*_matches(text), *_phones(text, regions), *_named(text, names)):
+        if taken.find(1, one.start, one.end) < 0:
             found.append(one)
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
     return sorted(found, key=lambda one: one.start)
 
 
@@ -122,6 +129,8 @@ def _plain(kind: PersonalType, text: str) -> str:
     """The value however it was written: 529.982.247-25 and 52998224725 are one, as are Ana@x.org and ana@x.org."""
     if kind in NUMBERS:
         return SEPARATORS.sub("", text).upper()
+    if kind == "name":
+        return " ".join(text.casefold().split())
     return text.casefold() if kind in ("email", "ip") else text
 
 
@@ -135,6 +144,30 @@ def _phones(text: str, regions: Sequence[str]) -> Iterator[Found]:
             yield Found("phone", start, match.end, phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164))
 
 
+def _named(text: str, names: re.Pattern[str] | None) -> Iterator[Found]:
+    yield from (Found("name", *match.span(), _plain("name", match[0])) for match in (names.finditer(text) if names else ()))
+
+
+def pattern_of(names: Collection[str]) -> re.Pattern[str] | None:
+    """What matches any of these names, the longest first, or None of none. Of scripts with capitals, whose words are parted by spaces, whole words only."""
+    return re.compile(_any_of([_parts(name) for name in names])) if names else None
+
+
+def _parts(name: str) -> list[str]:
+    characters = [r"\s+" if character.isspace() else re.escape(character) for character in name]
+    return [*([WORD_EDGE] if is_cased(name[0]) else []), *characters, *([WORD_EDGE] if is_cased(name[-1]) else [])]
+
+
+def _any_of(alternatives: Collection[Sequence[str]]) -> str:
+    """A regular expression for any of these sequences of parts: a trie, so that many are looked for as fast as few."""
+    following: dict[str, list[Sequence[str]]] = {}
+    for first, *rest in filter(None, alternatives):
+        following.setdefault(first, []).append(rest)
+    branches = [first + _any_of(rests) for first, rests in sorted(following.items(), key=lambda branch: (branch[0] == WORD_EDGE, branch[0]))]
+    may_end = "" if all(alternatives) else "?"
+    return f"(?:{'|'.join(branches)}){may_end}" if len(branches) > 1 or (branches and may_end) else "".join(branches)
+
+
 @dataclass
 class Redactor:
     """Replace the personal data of one record's texts; the same value gets the same word in all of them.
@@ -146,12 +179,13 @@ class Redactor:
     actions: Mapping[PersonalType, Action]
     regions: Sequence[str]
     key: bytes = b""
+    names: re.Pattern[str] | None = None
     counts: dict[PersonalType, int] = field(default_factory=dict)
-    _words: dict[tuple[PersonalType, str], str] = field(default_factory=dict)
+    _words: dict[PersonalType, dict[str, str]] = field(default_factory=dict)
 
     def __call__(self, text: str) -> str:
         parts, end = [], 0
-        for one in find(text, self.regions):
+        for one in find(text, self.regions, self.names):
             self.counts[one.type] = self.counts.get(one.type, 0) + 1
             if self.actions[one.type] != "keep":
                 parts += [text[end : one.start], self._word(one)]
@@ -163,11 +197,11 @@ class Redactor:
         return next((kind for kind in self.counts if self.actions[kind] == "drop"), None)
 
     def _word(self, one: Found) -> str:
-        if (one.type, one.value) not in self._words:
-            number = sum(kind == one.type for kind, _ in self._words) + 1
-            mark = f" {self._digest(one.value)}" if self.actions[one.type] == "hash" else f"_{number}"
-            self._words[one.type, one.value] = f"[{one.type.upper()}{mark}]"
-        return self._words[one.type, one.value]
+        words = self._words.setdefault(one.type, {})
+        if one.value not in words:
+            mark = f" {self._digest(one.value)}" if self.actions[one.type] == "hash" else f"_{len(words) + 1}"
+            words[one.value] = f"[{one.type.upper()}{mark}]"
+        return words[one.value]
 
     def _digest(self, value: str) -> str:
         return hmac.new(self.key, value.encode(), hashlib.sha256).hexdigest()[:HASH_DIGITS]

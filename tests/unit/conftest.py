@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import tiny
+from name_finder import write_name_finder
 
 # before torch is imported: no hub, one thread and no GPU, so that results are equal to the last bit
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
@@ -26,6 +27,12 @@ def run_step() -> RunStep:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama with its tokenizer, as a Hugging Face directory."""
     return tiny.write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def name_finder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that finds names of people, as a Hugging Face directory."""
+    return write_name_finder(tmp_path_factory.mktemp("models") / "names")
 
 
 @pytest.fixture(scope="session")

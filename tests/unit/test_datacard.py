@@ -118,6 +118,17 @@ def test_no_personal_data_is_shown_even_if_it_is_kept(prepare: Prepare) -> None:
     assert "| email | " in (dataset / "README.md").read_text()
 
 
+def test_the_card_says_which_model_found_names(prepare: Prepare, tmp_path: Path, run_step: Any) -> None:
+    dataset = prepare(questions())
+    assert "Names of people were not looked for." in (dataset / "README.md").read_text()
+    personal = {"names_model": "/home/ana/of_a_hospital/names"}
+    receipts = ["--receipts", *(tmp_path / f"{step}.json" for step in ("collect_source", "clean_records"))]
+    run_step("split_dataset", ["--records", tmp_path / "deduplicated.parquet", *receipts, "--outdir", tmp_path], {"personal_data": personal})
+    card = (dataset / "README.md").read_text()
+    assert "Names of people are those that the model names found; it misses some." in card
+    assert "hospital" not in card + (dataset / "dataset.json").read_text()
+
+
 def test_nothing_is_shown_of_people_to_be_erased(prepare: Prepare) -> None:
     given = [{**row, "subject_id": str(number % 2 or number)} for number, row in enumerate(questions(60))]
     dataset = prepare(given, erase="1\n")

@@ -22,7 +22,7 @@ STEPS = sorted(file.parent.name for file in ROOT.glob("modules/local/*/main.nf")
 VERSION = re.findall(r"^    version\s*=\s*'(.*)'", (ROOT / "nextflow.config").read_text(), re.MULTILINE)[0]
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/pipeline.txt").read_text(), re.MULTILINE))
 INSTALLED = packages_distributions()  # by the name that is imported
-MODEL_STEPS = {"fetch_model", "initialise_model", "tokenize_dataset", "train_trials", "evaluate_model", "merge_model"}
+MODEL_STEPS = {"fetch_model", "find_names", "initialise_model", "tokenize_dataset", "train_trials", "evaluate_model", "merge_model"}
 # used without an import of ours: transformers loads models with accelerate, 4-bit weights with bitsandbytes and some tokenizers with
 # sentencepiece; jinja2 renders chat templates; write_report's task calls multiqc; sqlalchemy
 # talks to servers through psycopg and pymysql

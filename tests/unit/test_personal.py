@@ -78,6 +78,12 @@ def test_the_same_value_gets_the_same_word_within_a_record() -> None:
     assert mask.counts == {"email": 3, "phone": 1}
 
 
+def test_the_first_of_overlapping_findings_wins() -> None:
+    assert found("postgres://ana:s3cret@db.org/x") == [("url_credentials", "ana:s3cret")]
+    many = " ".join(f"user{number}@x.org" for number in range(5000))
+    assert redactor()(many) == " ".join(f"[EMAIL_{number}]" for number in range(1, 5001))
+
+
 def test_a_hash_is_the_same_however_a_number_is_written_and_depends_on_the_key() -> None:
     one, other = redactor("hash"), redactor("hash")
     assert one("+55 11 91234-5678") == other("(11) 91234-5678")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamaflow.data_params import PersonalType, actions_of
+from llamaflow.licences import warnings_about
 from llamaflow.report import Results, safe, section
 from llamaflow.report.tables import table_config
 
@@ -33,8 +35,21 @@ def data_funnel(results: Results) -> dict[str, Any] | None:
     text = "Records of each source that were kept, and why the others were dropped. The dropped ones are listed, with the place they come from, in data/dropped.parquet."
     for source, reason in results.dataset.get("skipped_sources", {}).items():
         text += f" <b>{safe(source)} could not be read and was skipped</b>: {safe(reason)}"
+    text += "".join(f" <b>Mind the licence</b>: {safe(warning)}" for warning in warnings_about(results.dataset.get("licenses", {})))
+    text += _of_generation([made["counts"] for made in results.receipts if made["step"] == "generate_records"])
     pconfig = _records_by_source("Records kept and dropped, by source")
     return section("data_funnel", "What became of the data", text, "bargraph", data, categories=categories, pconfig=pconfig)
+
+
+def _of_generation(counts: Sequence[Mapping[str, Any]]) -> str:
+    """What a model was asked and what it took."""
+    if not counts:
+        return ""
+    used = sum((Counter(made["usage"]) for made in counts), Counter[str]())
+    text = f" A model was asked about {sum(made['texts'] for made in counts):,} texts and gave {used['answers']:,} answers"
+    text += f" ({used['prompt_tokens']:,} prompt tokens and {used['completion_tokens']:,} completion tokens, as its server counts them"
+    text += f"; of {used['without_usage']:,} answers it did not tell)" if used["without_usage"] else ")"
+    return f"{text}; {used['kept_answers']:,} were kept from earlier runs." if used["kept_answers"] else f"{text}."
 
 
 def splits(results: Results) -> dict[str, Any]:
@@ -117,8 +132,13 @@ def personal_data(results: Results) -> dict[str, Any] | None:
         for kind, _ in types.most_common()
     }
     data = {safe(source): counts for source, counts in found.items()}
-    text = f"{types.total():,} pieces of personal data were found in the texts, by pattern and checksum; --personal_data was {safe(personal['action'])}. Names of people are not looked for."
+    text = f"{types.total():,} pieces of personal data were found in the texts, by pattern and checksum; --personal_data was {safe(personal['action'])}. {_of_names(personal)}"
     return section("personal_data", "Personal data", text, "table", data, headers=headers, pconfig=table_config("Source"))
+
+
+def _of_names(personal: dict[str, Any]) -> str:
+    model = personal.get("names_model")
+    return f"Names of people are those that the model {safe(model)} found; it misses some." if model else "Names of people are not looked for."
 
 
 def _what_became(actions: str, kind: PersonalType) -> str:

@@ -6,7 +6,7 @@ process CLEAN_RECORDS {
     container "ghcr.io/llamaflow/clean_records:${workflow.manifest.version}"
 
     input:
-    tuple val(meta), path(records), '-'
+    tuple val(meta), path(records), path(names), '-'
 
     output:
     tuple val(meta), path('cleaned.parquet'), emit: records
@@ -23,7 +23,7 @@ process CLEAN_RECORDS {
     script:
     def args = task.ext.args ?: ''
     """
-    clean_records.py --records ${records} ${args}
+    clean_records.py --records ${records} ${names ? "--names ${names}" : ''} ${args}
     """
 
     stub:

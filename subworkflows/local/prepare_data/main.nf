@@ -8,12 +8,15 @@ include { toJson              } from '../utils_llamaflow_pipeline/functions'
 include { CLEAN_RECORDS       } from '../../../modules/local/clean_records'
 include { COLLECT_SOURCE      } from '../../../modules/local/collect_source'
 include { DEDUPLICATE_RECORDS } from '../../../modules/local/deduplicate_records'
+include { FETCH_MODEL         } from '../../../modules/local/fetch_model'
+include { FIND_NAMES          } from '../../../modules/local/find_names'
 include { GENERATE_RECORDS    } from '../../../modules/local/generate_records'
 include { SPLIT_DATASET       } from '../../../modules/local/split_dataset'
 
 workflow PREPARE_DATA {
     take:
     ch_sources    // [meta, file or [], row of the samplesheet]
+    ch_names      // [meta, file or [], model reference] of what finds names of people, if there is one
     ch_settings   // value: map of step -> settings
     ch_erase      // value: file with the people to be erased, or []
     ch_previous   // value: data set of an earlier run, or []
@@ -31,11 +34,34 @@ workflow PREPARE_DATA {
         reportSkipped(receipts)
     }
 
-    // repair and check every record: one task a shard, since a large source has several
+    // from here on one task a shard, since a large source has several
     ch_shards = COLLECT_SOURCE.out.records.flatMap { meta, shards ->
         [shards].flatten().sort { shard -> shard.name }.withIndex().collect { shard, index -> [meta + [shard: index + 1], shard] }
     }
-    ch_to_clean = ch_shards.combine(ch_settings).map { meta, records, settings -> [meta, records, toJson(settings.clean_records)] }
+    ch_collected = ch_shards.combine(ch_settings).branch { _meta, _records, settings ->
+        of_people: settings.clean_records.personal_data.names_model
+        ready: true
+    }
+
+    // names of people have no pattern: a model finds them, if there is one, which runs no code of its own
+    FETCH_MODEL(
+        ch_names.combine(ch_settings).map { meta, file, reference, settings ->
+            [meta, file, toJson([code: settings.fetch_model.code, model: reference, parameter: meta.parameter])]
+        }
+    )
+    ch_of_people = ch_collected.of_people.map { meta, records, _settings -> [meta, records] }
+    FIND_NAMES(
+        ch_of_people.combine(FETCH_MODEL.out.model.map { _meta, model -> model }).combine(ch_settings).map { meta, records, model, settings ->
+            [meta, records, model, toJson(settings.find_names)]
+        }
+    )
+
+    // repair and check every record
+    ch_to_clean = ch_collected.ready
+        .map { meta, records, _settings -> [meta, records, []] }
+        .mix(ch_of_people.join(FIND_NAMES.out.names))
+        .combine(ch_settings)
+        .map { meta, records, names, settings -> [meta, records, names, toJson(settings.clean_records)] }
     CLEAN_RECORDS(ch_to_clean)
 
     // of the texts of some sources, which are clean by now, a model makes questions and answers
@@ -79,7 +105,7 @@ workflow PREPARE_DATA {
 
     dataset     = SPLIT_DATASET.out.dataset
     description = SPLIT_DATASET.out.description
-    receipts    = ch_receipts.mix(SPLIT_DATASET.out.receipt)
+    receipts    = ch_receipts.mix(FETCH_MODEL.out.receipt, FIND_NAMES.out.receipt, SPLIT_DATASET.out.receipt)
 
     emit:
     dataset     // value: directory

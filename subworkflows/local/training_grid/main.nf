@@ -21,13 +21,13 @@ workflow TRAINING_GRID {
     main:
     // one task a model: every origin becomes a Hugging Face directory
     ch_to_fetch = ch_models.combine(ch_settings).map { meta, file, reference, settings ->
-        [meta, file, toJson(settings.fetch_model + [model: reference])]
+        [meta, file, toJson(settings.fetch_model + [model: reference, parameter: meta.parameter])]
     }
     FETCH_MODEL(ch_to_fetch)
 
     // the larger model that distillation learns from, if there is one, and those that are trained
     ch_roles = FETCH_MODEL.out.model.branch { meta, _model ->
-        teacher: meta.role == 'teacher'
+        teacher: meta.parameter == 'teacher_model'
         student: true
     }
 

@@ -24,7 +24,8 @@ workflow INITIALISE {
 
     settings   = ch_checked.map { checked -> checked.settings }
     sources    = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input, params.on_source_error == 'skip') }
-    models     = ch_checked.flatMap { checked -> modelsOf(checked.models, 'model') + modelsOf(checked.teachers, 'teacher') }
+    models     = ch_checked.flatMap { checked -> modelsOf(checked.models, 'models') + modelsOf([checked.teacher_model], 'teacher_model') }
+    names      = ch_checked.flatMap { checked -> modelsOf([checked.names_model], 'names_model') }
     trials     = channel.value(params.trials ? file(params.trials) : [])
     erase      = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
     previous   = channel.value(params.previous_dataset ? datasetOf(params.previous_dataset) : [])
@@ -35,6 +36,7 @@ workflow INITIALISE {
     settings   // value: map of step -> settings
     sources    // [meta, file or [], row of the samplesheet]
     models     // [meta, file or [], model reference]
+    names      // [meta, file or [], model reference] of what finds names of people, if there is one
     trials     // value: trials sheet or []
     erase      // value: file with the people to be erased, or []
     previous   // value: data set of an earlier run, or []
@@ -174,9 +176,10 @@ def listing(source, path) {
     return digest.digest().encodeHex().toString().take(16)
 }
 
-def modelsOf(models, role) {
-    def items = models.collect { reference ->
-        [[id: reference.id, role: role], reference.kind == 'path' ? file(reference.source.replaceFirst('^~', System.getProperty('user.home'))) : [], reference]
+// Models of a parameter as [meta, file or [], reference]
+def modelsOf(models, parameter) {
+    def items = models.findAll().collect { reference ->
+        [[id: reference.id, parameter: parameter], reference.kind == 'path' ? file(reference.source.replaceFirst('^~', System.getProperty('user.home'))) : [], reference]
     }
     refuseMissing(items.findAll { _meta, local, _reference -> local && !local.exists() }.collect { meta, local, _reference -> "model ${meta.id}: ${local}" })
     return items

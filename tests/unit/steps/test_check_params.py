@@ -61,6 +61,7 @@ def test_a_change_reaches_only_the_steps_that_it_concerns(check: Check) -> None:
     assert changed(lora_r="8,16") == {"plan_trials"}
     assert changed(max_new_tokens=64) == {"evaluate_model", "rank_trials"}
     assert changed(release_name="other") == {"merge_model", "write_model_card", "publish_model"}
+    assert changed(personal_data="mask,name=hash", names_model="owner/names") == {"clean_records", "generate_records", "split_dataset"}
     assert changed(models="owner/tiny,owner/other") == set(), "a model more must not run the others again"
 
 
@@ -91,6 +92,22 @@ def test_models(check: Check) -> None:
         {"id": "one", "kind": "hub", "source": "owner/one", "revision": "v1"},
         {"id": "two", "kind": "package", "source": "pkg://weights/two.gguf", "revision": None},
     ]
+
+
+def test_other_models(check: Check, refused: Callable[..., str]) -> None:
+    message = refused(names_model="not a model", teacher_model="pkg://..", stage="sft,distillation")
+    assert "--names_model: 'not a model' is neither" in message
+    assert "--teacher_model: 'pkg://..' is not of the form" in message
+    checked = check(names_model="owner/names@v2", teacher_model="./teacher", stage="sft,distillation")
+    assert checked["names_model"] == {"id": "names", "kind": "hub", "source": "owner/names", "revision": "v2"}
+    assert checked["teacher_model"] == {"id": "teacher", "kind": "path", "source": "./teacher", "revision": None}
+    assert "names_model" not in check()
+
+
+def test_what_becomes_of_names_needs_a_model_that_finds_them(check: Check, refused: Callable[..., str]) -> None:
+    assert "give a --names_model" in refused(personal_data="mask, name = drop")
+    assert check(personal_data="mask,name=keep")
+    assert check(personal_data="mask,name=drop", names_model="owner/names")
 
 
 def test_the_chat_template_travels_as_text(check: Check, tmp_path: Path) -> None:

@@ -202,6 +202,15 @@ def test_questions_of_benchmarks_are_not_learnt(deduplicate: Deduplicate, tmp_pa
     assert made["counts"]["dropped"] == {"question of gsm.jsonl": 1}
 
 
+def test_a_sample_is_drawn_of_what_no_benchmark_asks(deduplicate: Deduplicate, tmp_path: Path) -> None:
+    (tmp_path / "exam.txt").write_text("".join(f"Who signs form {number}?\n" for number in range(0, 40, 2)))
+    records = [chat(f"Who signs form {number}?", f"Answer {number}.") for number in range(40)]
+    left = deduplicate(records, more=["--benchmarks", tmp_path / "exam.txt"], near_duplicate_threshold=1, max_records=15)
+    assert len(left) == 15
+    assert all(int(record["meta"]["location"].partition(":")[2]) % 2 == 0 for record in left), "questions with odd numbers stand in even rows"
+    assert receipt(tmp_path / "deduplicate_records.json")["counts"]["dropped"] == {"question of exam.txt": 20, "beyond max_records": 5}
+
+
 def test_nothing_but_questions_of_benchmarks(deduplicate: Deduplicate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "exam.txt").write_text("Who signs?\n")
     with pytest.raises(SystemExit) as stopped:

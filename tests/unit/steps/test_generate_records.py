@@ -42,12 +42,18 @@ def generate(run_step: Any, tmp_path: Path, server: ChatServer) -> Generate:
     """Let the server write about records and return what comes of them."""
 
     def run(
-        records: list[dict[str, Any]], system_prompt: str | None = None, checkpoint_dir: Path | None = None, more: tuple[Any, ...] = (), **generation: Any
+        records: list[dict[str, Any]],
+        system_prompt: str | None = None,
+        checkpoint_dir: Path | None = None,
+        more: tuple[Any, ...] = (),
+        personal_data: str = "mask",
+        **generation: Any,
     ) -> list[dict[str, Any]]:
         path = write_records(tmp_path / "cleaned.parquet", records)
         groups = {
             "generation": {"generation_endpoint": server.address, "generation_model": "writer", **generation},
             "cleaning": {"system_prompt": system_prompt},
+            "personal_data": {"personal_data": personal_data},
             "pairs_of": {"faq": 3},
             "checkpoint_dir": checkpoint_dir and str(checkpoint_dir),
         }
@@ -81,7 +87,14 @@ def test_a_pair_becomes_a_conversation_at_the_place_of_its_quotation(generate: G
     assert {name: value for name, value in whole["meta"].items() if value} == {**meta, "location": "policy.pdf:12[0:28]"}
     assert half["meta"]["location"] == f"policy.pdf:12[{TEXT.index('Who')}:{len(TEXT) - 1}]"
     counts = receipt(tmp_path / "generate_records.json")["counts"]
-    assert counts == {"records": 2, "texts": 1, "dropped": {}, "sources": {"faq": {"kept": 2, "dropped": {}}}}
+    assert counts == {
+        "records": 2,
+        "texts": 1,
+        "usage": {"answers": 1, "prompt_tokens": 0, "completion_tokens": 0, "without_usage": 1, "kept_answers": 0},
+        "dropped": {},
+        "sources": {"faq": {"kept": 2, "dropped": {}}},
+        "personal_data": {},
+    }
 
 
 def test_what_is_sent(generate: Generate, server: ChatServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,6 +158,37 @@ def test_texts_that_are_dropped(generate: Generate, server: ChatServer, tmp_path
     server.answer = lambda request: answer if "bad" in request.text else first_sentence(request)
     assert len(generate([text("A bad one."), text()])) == 1
     assert dropped(tmp_path) == [("faq.csv:1", reason)]
+
+
+def test_what_a_model_writes_is_cleaned_like_the_rest(generate: Generate, server: ChatServer, tmp_path: Path) -> None:
+    again = ("And why?", "Because we sell good shoes to you. " * 30, GOOD[2])
+    server.answer = lambda _: said(pairs(("Whom to ask?", "Write to ana@x.org or call +44 20 7946 0958.", GOOD[2]), again, GOOD))
+    mailed, good = generate([text()])
+    assert mailed["messages"][1]["content"] == "Write to [EMAIL_1] or call [PHONE_1]."
+    assert mailed["id"] == content_id(mailed)
+    assert good["messages"][1]["content"] == GOOD[1]
+    assert dropped(tmp_path) == [("faq.csv:1", "quality: mostly the same words again")]
+    assert receipt(tmp_path / "generate_records.json")["counts"]["personal_data"] == {"faq": {"email": 1, "phone": 1}}
+    assert [record["messages"][1]["content"] for record in generate([text()], personal_data="drop")] == [GOOD[1]]
+    assert dropped(tmp_path)[0] == ("faq.csv:1", "personal data: email")
+
+
+def test_tokens_are_counted_as_the_server_counts_them(generate: Generate, server: ChatServer, tmp_path: Path) -> None:
+    usages = iter(({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}, {"prompt_tokens": 7, "completion_tokens": 3}, None, "many"))
+
+    def telling(request: Request) -> Answer:
+        status, headers, body = first_sentence(request) if "bad" not in request.text else said(pairs(GOOD)[:40], "length")
+        return status, headers, json.dumps(json.loads(body) | {"usage": next(usages)}).encode()
+
+    server.answer = telling
+    records = [text(f"The {word} one is here.") for word in ("first", "bad", "third", "fourth")]
+    generate(records, checkpoint_dir=tmp_path / "kept", generation_concurrency=1)
+    usage = {"answers": 4, "prompt_tokens": 107, "completion_tokens": 23, "without_usage": 2, "kept_answers": 0}
+    assert receipt(tmp_path / "generate_records.json")["counts"]["usage"] == usage, "what is cut off is paid for too"
+    server.answer = first_sentence
+    generate(records, checkpoint_dir=tmp_path / "kept")
+    counts = receipt(tmp_path / "generate_records.json")["counts"]
+    assert (counts["usage"]["answers"], counts["usage"]["kept_answers"]) == (1, 3)
 
 
 def test_texts_of_people_to_be_erased_are_not_sent(generate: Generate, server: ChatServer, tmp_path: Path) -> None:

@@ -29,6 +29,16 @@ def test_the_funnel_names_skipped_sources(report: Report) -> None:
     assert "<is>" not in text
 
 
+def test_the_funnel_warns_of_licences(report: Report) -> None:
+    report.grid()
+    assert "Mind the licence" not in report.write()["data_funnel"]["description"]
+    report.dataset["licenses"] = {"mit": 5, "cc-by-nc-4.0": 3, "<b>own": 1}
+    text = report.write()["data_funnel"]["description"]
+    assert "cc-by-nc-4.0: commercial use is not allowed." in text
+    assert "no licence that is known here" in text
+    assert "<b>own" not in text
+
+
 def test_the_splits_say_if_test_questions_were_given_for_training_too(report: Report) -> None:
     report.grid()
     assert "Mind that" not in report.write()["splits"]["description"]
@@ -70,6 +80,26 @@ def test_personal_data_is_counted_by_source_and_type(report: Report) -> None:
         "email": "What was found was masked",
         "phone": "What was found was left in the texts",
     }
+
+
+def test_the_model_that_found_names_is_named(report: Report) -> None:
+    report.grid()
+    report.dataset["personal_data"] = {"action": "mask", "found": {"handbook": {"name": 3}}, "names_model": None}
+    assert "Names of people are not looked for." in report.write()["personal_data"]["description"]
+    report.dataset["personal_data"]["names_model"] = HOSTILE
+    description = report.write()["personal_data"]["description"]
+    assert "Names of people are those that the model" in description
+    assert HOSTILE not in description
+
+
+def test_what_a_model_wrote_and_what_it_took(report: Report) -> None:
+    report.grid()
+    usage = {"answers": 1500, "prompt_tokens": 90000, "completion_tokens": 4000, "without_usage": 0, "kept_answers": 0}
+    made = {"step": "generate_records", "seconds": 1.0, "peak_memory_bytes": 1, "counts": {"texts": 1600, "usage": usage}}
+    report.receipts += [made, made | {"counts": {"texts": 7, "usage": usage | {"answers": 2, "without_usage": 2, "kept_answers": 5}}}]
+    text = report.write()["data_funnel"]["description"]
+    assert "asked about 1,607 texts and gave 1,502 answers (180,000 prompt tokens and 8,000 completion tokens" in text
+    assert "of 2 answers it did not tell); 5 were kept from earlier runs." in text
 
 
 def tokenized(**more: Any) -> dict[str, Any]:

@@ -284,6 +284,20 @@ def test_what_could_not_be_read_is_masked_too(split: Split, tmp_path: Path) -> N
     assert row["record"] == '{"mail": "[EMAIL_1]"'
 
 
+def test_nothing_of_what_could_not_be_read_is_written_where_names_are_to_go(split: Split, run_step: Any, tmp_path: Path) -> None:
+    for step in ("collect_source", "generate_records"):
+        with DroppedWriter(tmp_path / f"{step}.dropped.parquet", step) as dropped:
+            dropped.drop("faq", "faq.csv:1", "not usable", {"said": "Ana: ana@x.org", "subject_id": "7"})
+    more = ["--dropped", *(tmp_path / f"{step}.dropped.parquet" for step in ("collect_source", "generate_records"))]
+    path = write_records(tmp_path / "records.parquet", texts(50))
+    masked = '{"said": "Ana: [EMAIL_1]", "subject_id": "7"}'
+    for action, read in (("mask", ""), ("mask,name=keep", masked)):
+        given = {"personal_data": {"personal_data": action, "names_model": "owner/names"}}
+        run_step("split_dataset", ["--records", path, *more, "--outdir", tmp_path], given)
+        left = rows(tmp_path / "dataset" / "dropped.parquet")
+        assert [(row["record"], row["subject_id"]) for row in left] == [(read, "7"), (masked, "7")]
+
+
 def test_nothing_is_written_of_people_to_be_erased(split: Split, tmp_path: Path) -> None:
     (tmp_path / "erase.txt").write_text("7\n")
     with DroppedWriter(tmp_path / "clean_records.dropped.parquet", "clean_records") as dropped:
