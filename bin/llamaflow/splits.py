@@ -61,9 +61,11 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
 
     If no record at all is given as validation, those given as train are free too, but not for test: most published data has
     only train and test, and the learning curves need a third part. What was test in an earlier run stays test, whatever is given now; else
-    what is given now counts, and what an earlier run knew stays where it was.
+    what is given now counts, and what an earlier run knew stays where it was. Raises DataError if there are no records.
     """
     keys, given, strata, fractions = _read(records, splitting)
+    if not len(given):
+        raise DataError("no record is left to train on. The receipts of the steps before, in pipeline_info/receipts, say what was dropped, and why.")
     known, kept, followed = _earlier(keys, previous)
     overruled = (known == TEST) & (given != NOT_GIVEN) & (given != TEST)
     given[overruled] = TEST
