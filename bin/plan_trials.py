@@ -102,9 +102,11 @@ def packs_of(trials: list[Trial], size: int) -> list[list[Trial]]:
 
 
 def refuse_apart(trials: list[Trial], processes: int) -> None:
-    """Raise UsageError if a technique trains in one process only, or the examples of a step cannot be shared out over several."""
+    """Raise UsageError if a technique or an order trains in one process only, or the examples of a step cannot be shared out over several."""
     if processes > 1 and (lone := sorted({trial.technique for trial in trials if not trial.traits.all_stages})):
         raise UsageError(f"--techniques {', '.join(lone)} trains in one process, not in --num_processes {processes}")
+    if processes > 1 and (ordered := sorted({trial.hyperparameters.get("curriculum", "none") for trial in trials} - {"none"})):
+        raise UsageError(f"--curriculum {', '.join(ordered)} orders the examples of one process, not of --num_processes {processes}")
     if uneven := sorted({examples_a_step(trial) for trial in trials if examples_a_step(trial) % processes}):
         raise UsageError(
             f"--num_processes {processes}: the {', '.join(map(str, uneven))} examples of a step (--per_device_train_batch_size times "

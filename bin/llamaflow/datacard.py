@@ -153,7 +153,7 @@ def _splits(dataset: Mapping[str, Any]) -> str:
     settings, straddling = dataset["settings"], dataset["prompts_in_several_splits"]
     text = (
         f"Splits that came with the data are kept. From the rest, {settings['validation_fraction']:.1%} was drawn for validation and {settings['test_fraction']:.1%} for the test "
-        f"within each {settings['stratify_by']}, by a hash of the content and the seed {settings['split_seed']}. Records with the same prompt, about the same person, or of the same document stay together."
+        f"within each {settings['stratify_by']}, by a hash of the content and the seed {settings['split_seed']}. Records with the same prompt, or about the same person, stay together."
     )
     leak = (
         f"> **Mind:** {straddling:,} prompts came in several splits, so the test is easier than it should be."
@@ -167,7 +167,9 @@ def _documents(documents: Mapping[str, int]) -> list[str]:
     if not documents["found"]:
         return []
     torn = f"{documents['in_several_splits']:,} of {documents['found']:,} documents and threads are in several splits"
-    return [f"> **Mind:** {torn}, in parts that follow each other."] if documents["in_several_splits"] else [f"{torn}."]
+    if documents["in_several_splits"]:
+        return [f"> **Mind:** {torn}, in parts that follow each other, since no split could hold them whole or they came so."]
+    return [f"What is of one document or thread stays together: none of {documents['found']:,} is in several splits."]
 
 
 def _mixture(dataset: Mapping[str, Any]) -> list[str]:

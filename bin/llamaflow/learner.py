@@ -57,10 +57,22 @@ class Learner(Progress):
         """The examples of the next step; their order follows from seed, epoch and step alone."""
         epoch, place = divmod(self.state.step, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(self.values["seed"] * 1_000_003 + epoch)
-            self._order = epoch, torch.randperm(len(self.train), generator=generator)
+            self._order = epoch, self._drawn(epoch)
         _, order = self._order
         return [self.train[index] for index in order[place * self.examples_per_step : (place + 1) * self.examples_per_step].tolist()]
+
+    def _drawn(self, epoch: int) -> torch.Tensor:
+        """The order of an epoch: by chance, but for the first one with a curriculum, which orders as many examples as the training takes.
+
+        The shortest first, then by chance: SortaGrad, Amodei et al. 2016, https://arxiv.org/abs/1512.02595, section 3.3.
+        """
+        generator = torch.Generator().manual_seed(self.values["seed"] * 1_000_003 + epoch)
+        order = torch.randperm(len(self.train), generator=generator)
+        if epoch or self.values["curriculum"] == "none":
+            return order
+        taken = order[: self.total_steps * self.examples_per_step]
+        keys = torch.from_numpy(self.train.lengths)[taken] if self.values["curriculum"] == "length" else taken
+        return taken[torch.argsort(keys, stable=True)]
 
     def validation_examples(self) -> list[Example]:
         return [self.validation[index] for index in range(min(len(self.validation), VALIDATION_EXAMPLES))]

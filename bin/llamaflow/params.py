@@ -93,6 +93,10 @@ class Grid(Group):
         (1,),
         description="An optimiser step sees so many times per_device_train_batch_size examples; how many go through the model at once follows from the memory.",
     )
+    curriculum: Several[Literal["none", "length", "sequential"]] = Field(
+        ("none",),
+        description="For the stage sft: the order of the examples in the first pass over them: none (by chance), length (the shortest first), sequential (as the data came: sources in the order of the samplesheet, records in their own). Later passes are by chance.",
+    )
     max_length: Numbers[Annotated[int, Field(ge=8, le=1_048_576)]] = Field(
         (1024,), description="Tokens a row at most; longer examples are truncated and counted."
     )

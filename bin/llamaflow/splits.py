@@ -62,9 +62,11 @@ def read_index(records: Path, splitting: Splitting, previous: Previous | None = 
 
     If no record at all is given as validation, those given as train are free too, but not for test: most published data has
     only train and test, and the learning curves need a third part. What was test in an earlier run stays test, whatever is given now; else
-    what is given now counts, and what an earlier run knew stays where it was.
+    what is given now counts, and what an earlier run knew stays where it was. Raises DataError if there are no records.
     """
     keys, given, ages, strata, fractions = _read(records, splitting)
+    if not len(given):
+        raise DataError("no record is left to train on. The receipts of the steps before, in pipeline_info/receipts, say what was dropped, and why.")
     _refuse_undated(ages, splitting)
     known, kept, followed = _earlier(keys, previous)
     overruled = (known == TEST) & (given != NOT_GIVEN) & (given != TEST)
@@ -117,7 +119,7 @@ def _age(row: Record) -> float:
 
 
 def _refuse_undated(ages: Numbers, splitting: Splitting) -> None:
-    if splitting.split_by == "time" and len(ages) and np.isinf(ages).all():
+    if splitting.split_by == "time" and np.isinf(ages).all():
         raise DataError("--split_by time: no record has a date. Give it in a column created_at, as 2026-11-23 or 2026-11-23T10:30:00Z, or split by chance.")
 
 

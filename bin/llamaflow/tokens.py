@@ -28,6 +28,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._examples) - 1
 
+    @property
+    def lengths(self) -> Array:
+        """int64 [examples]: tokens of each."""
+        return np.diff(self._examples)
+
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """input_ids and labelled of one example."""
         part = slice(self._examples[index], self._examples[index + 1])

@@ -42,7 +42,7 @@ class StageTraits:
 
 # learning rates relative to TRL's defaults for full fine-tuning: dpo and kto 1e-6, orpo 1e-6 (paper: 8e-6), grpo 1e-6, sft 2e-5
 STAGES: dict[str, StageTraits] = {
-    "sft": StageTraits(1.0, ("text", "chat", "preference")),
+    "sft": StageTraits(1.0, ("text", "chat", "preference"), ("curriculum",)),
     "dpo": StageTraits(0.05, ("preference",), ("beta",), 2.7),
     "orpo": StageTraits(0.4, ("preference",), ("beta",), 2.0),
     "kto": StageTraits(0.05, ("preference", "chat"), ("beta",), 2.0),
@@ -152,6 +152,7 @@ def _abbreviation(name: str) -> str:
         "lora_dropout": "drop",
         "freeze_trainable_layers": "last",
         "lr_scheduler_type": "",
+        "curriculum": "",
         "stage": "",
         "warmup_steps": "warm",
     }

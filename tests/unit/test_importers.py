@@ -393,3 +393,10 @@ def test_whatever_the_values_the_result_can_be_run_or_is_refused(one: dict[str, 
             except UsageError:
                 continue
             assert isinstance(resolve(yaml.safe_load((root / f"{name}.params.yaml").read_text())), Params)
+
+
+@pytest.mark.parametrize(("example", "key"), [(QLORA, "curriculum_sampling"), (LORA, "disable_shuffling")])
+def test_data_in_its_own_order(folder: Path, example: str, key: str) -> None:
+    made = converted(f"{example}\n{key}: true\n")
+    assert made.values["curriculum"] == "sequential"
+    assert kinds(made)[key] == APPROXIMATED

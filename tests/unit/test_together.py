@@ -18,7 +18,7 @@ from llamaflow.identities import NOTHING
 from llamaflow.previous import NOT_GIVEN, read_previous
 from llamaflow.records import SPLITS
 from llamaflow.splits import draw, read_index, straddling
-from llamaflow.together import with_documents
+from llamaflow.together import joined, with_documents
 
 Records = list[dict[str, Any]]
 
@@ -41,7 +41,7 @@ def places(records: Records, folder: Path, previous: Path | None = None, **split
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=8, max_size=40), st.integers(0, 40), st.integers(0, 99), st.floats(0.05, 0.3))
 def test_no_document_that_a_split_can_hold_is_in_two(sizes: list[int], loose: int, seed: int, fraction: float) -> None:
     records = [record for number, size in enumerate(sizes) for record in manual(f"m{number}", size)]
@@ -136,3 +136,23 @@ def test_records_that_stay_do_not_draw_a_divided_document_after_them() -> None:
 def test_straddling_documents_are_counted(tmp_path: Path) -> None:
     index = read_index(write_records(tmp_path / "all.parquet", manual("large", 100) + manual("small", 5) + [section(None, 1)]), Splitting())
     assert straddling(index.documents, draw(index)) == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 20)), min_size=1, max_size=60))
+def test_whatever_a_chain_leads_to_is_one_group(pairs: list[tuple[int, int]]) -> None:
+    groups, keys = (np.array(numbers, dtype=np.uint64) for numbers in zip(*pairs, strict=True))
+    found = joined(groups, keys)
+    sets: list[set[str]] = []
+    for group, key in pairs:
+        names = {f"g{group}"} | ({f"k{key}"} if key else set())
+        touched = [known for known in sets if known & names]
+        sets = [known for known in sets if known not in touched] + [names.union(*touched)]
+    place = [next(number for number, known in enumerate(sets) if f"g{group}" in known) for group, _ in pairs]
+    assert len({*zip(place, found.tolist(), strict=True)}) == len(set(place)) == len(set(found.tolist()))
+
+
+def test_a_chain_of_a_hundred_thousand() -> None:
+    """Each shares a question with the one before and a person with the one after."""
+    numbers = np.random.default_rng(0).permutation(100_000).astype(np.uint64)
+    assert len(set(joined(np.repeat(numbers, 2)[1:-1], np.repeat(np.arange(1, 100_000, dtype=np.uint64), 2)))) == 1

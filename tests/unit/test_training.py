@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,45 @@ def test_without_early_stopping_the_last_weights_are_kept_and_reported(lab: Lab,
     (trained,) = lab.train(lab.trials({"eval_steps": 1}, techniques="full", learning_rate=5e-2, num_train_epochs=0.75), tmp_path)
     measured = [row["validation_loss"] for row in history(trained)]
     assert counts(trained)["validation_loss"] == measured[-1] > min(measured)
+
+
+@pytest.mark.parametrize("curriculum", ["length", "sequential"])
+def test_a_curriculum_orders_the_first_epoch(lab: Lab, tmp_path: Path, curriculum: str) -> None:
+    """Alone or in a pack; every example is still seen once, and the second epoch is as it would be without."""
+    lengths = Tokens(lab.tokens, "train").lengths
+    ordered = sorted(lengths) if curriculum == "length" else lengths
+    expected = [sum(ordered[start : start + 8]) for start in range(0, len(lengths), 8)]
+    plain, trial = lab.trials(curriculum=f"none,{curriculum}", learning_rate=1e-3)
+    (alone,) = lab.train([trial], tmp_path / "alone")
+    both = lab.train([plain, trial], tmp_path / "both")
+    tokens = [[0, *(row["tokens"] for row in history(trained))] for trained in (alone, *reversed(both))]
+    seen, packed, by_chance = ([after - before for before, after in pairwise(row)] for row in tokens)
+    assert seen == packed
+    assert seen[: len(expected)] == expected != by_chance[: len(expected)]
+    assert seen[len(expected) :] == by_chance[len(expected) :]
+    assert [row["loss"] for row in history(alone)] == pytest.approx([row["loss"] for row in history(both[1])], rel=1e-4)
+
+
+def test_a_curriculum_shorter_than_an_epoch_is_of_all_lengths(lab: Lab, tmp_path: Path) -> None:
+    lengths = sorted(Tokens(lab.tokens, "train").lengths)
+    (trained,) = lab.train(lab.trials(curriculum="length", num_train_epochs=0.5), tmp_path)
+    assert history(trained)[-1]["tokens"] > sum(lengths[: 8 * len(history(trained))])
+
+
+def test_a_curriculum_is_of_one_process(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lab.trials(compute={"num_processes": 2}, curriculum="length")
+    assert "--curriculum length orders the examples of one process, not of --num_processes 2" in capsys.readouterr().err
+
+
+def test_a_curriculum_goes_on_where_it_was(lab: Lab, tmp_path: Path) -> None:
+    trials = lab.trials(curriculum="length")
+    (undisturbed,) = lab.train(trials, tmp_path / "undisturbed")
+    settings: dict[str, Any] = {"store": tmp_path / "store", "save_steps": 1, "logging_steps": 1}
+    child = Child(lambda: lab.train(trials, tmp_path / "first", **settings))
+    assert child.kill_after("step 2/8", signal.SIGKILL) == -signal.SIGKILL
+    (trained,) = lab.train(trials, tmp_path / "second", **settings)
+    assert history(trained) == history(undisturbed)
 
 
 def test_a_training_that_is_killed_before_its_first_checkpoint(lab: Lab, careful: dict[str, Any], undisturbed: Path, tmp_path: Path, capsys: Any) -> None:

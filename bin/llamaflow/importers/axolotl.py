@@ -57,6 +57,7 @@ def convert(config: Mapping[str, Any]) -> Conversion:
     shared.training(conversion, optimizer="optimizer", validation="val_set_size")
     _trackers(conversion)
     conversion.same("train_on_inputs", False, "only answers count in the loss")
+    shared.in_order(conversion, "curriculum_sampling")
     conversion.same("shuffle_merged_datasets", True, "examples are shuffled")
     _chat_template(conversion)
     _stage(conversion)

@@ -70,6 +70,7 @@ def convert(config: Mapping[str, Any], folder: Path) -> Conversion:
     conversion.same("do_train", True, "a run trains")
     conversion.same("train_on_prompt", False, "only answers count in the loss")
     conversion.same("mask_history", False, "all answers of a conversation count in the loss")
+    shared.in_order(conversion, "disable_shuffling")
     conversion.same("mix_strategy", "concat", "data sets are put together")
     conversion.same("freeze_trainable_modules", "all", "whole layers are trained")
     _stage(conversion)

@@ -11,6 +11,13 @@ ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
 STAGES = {"pt": "sft", "rm": "reward"} | {name: name for name in ("sft", "dpo", "orpo", "kto", "reward", "grpo")}
 
 
+def in_order(conversion: Conversion, key: str) -> None:
+    """Examples in the order of the data: in all passes there."""
+    if conversion.take(key):
+        conversion.set("curriculum", "sequential", key)
+        conversion.remark(APPROXIMATED, key, "in the first pass; the later ones are in an order by chance")
+
+
 def training(conversion: Conversion, optimizer: str, validation: str) -> None:
     """What both say in the same words, but for the keys of the optimiser and of the share for validation."""
     _warmup(conversion)

@@ -392,3 +392,10 @@ def test_a_conversation_of_somebody_to_be_erased_leaves_nothing_behind(split: Sp
     split(texts(50), "--dropped", tmp_path / "clean_records.dropped.parquet", "--erase", tmp_path / "erase.txt")
     (left,) = rows(tmp_path / "dataset" / "dropped.parquet")
     assert (left["subject_id"], left["record"]) == (None, "")
+
+
+def test_no_records_at_all(split: Split, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        split([])
+    assert stopped.value.code == 65
+    assert "no record is left to train on" in capsys.readouterr().err
