@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import yaml
 from launchpad.errors import bad_request
 
 Object = dict[str, Any]
-REMOTE = re.compile(r"(https?|s3|gs|az|hf)://")
+REMOTE = re.compile(r"(https?|ftp|s3|gs|az|hf|postgresql|mysql)://")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:+/")  # of any other kind of address: it may lead to local files, as file: does, whatever its case
+LONGEST_YAML = 100_000  # characters: a second; JSON is read at once
+MOST_FAULTS, LONGEST_NAME, LONGEST_PATH = 50, 100, 1000  # what an answer names, and how much of it
 
 
 def parse(text: str | None) -> Object:
@@ -42,6 +46,8 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        if len(text) > LONGEST_YAML:
+            raise bad_request(f"paramsText is longer than {LONGEST_YAML:,} characters, and not JSON: more than that is read as JSON only.") from None
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
@@ -87,11 +93,15 @@ def properties(schema: Object) -> Iterator[tuple[str, Object]]:
 
 
 def refuse_invalid(params: Object, schema: Object, *, complete: bool = True) -> None:
-    """Raise ApiError 400 with every parameter that the schema does not allow, does not know, or, if they are to be complete, lacks."""
+    """Raise ApiError 400 with every parameter that the schema does not allow, does not know, or, if they are to be complete, lacks.
+
+    Of very many the first ones: to find the nearest name for each would take minutes.
+    """
     known = dict(properties(schema))
-    faults = [f"--{name}: there is no such parameter{_nearest(name, known)}" for name in params if known and name not in known]
+    unknown = islice((name[:LONGEST_NAME] for name in params if known and name not in known), MOST_FAULTS)
+    faults = [f"--{name}: there is no such parameter{_nearest(name, known)}" for name in unknown]
     errors = jsonschema.Draft202012Validator(schema).iter_errors({name: value for name, value in params.items() if value is not None})
-    faults += [_said(error) for error in sorted(errors, key=str) if complete or error.validator != "required"]
+    faults += [_said(error) for error in islice(errors, MOST_FAULTS) if complete or error.validator != "required"]
     if faults:
         unique = list(dict.fromkeys(faults))
         raise bad_request("The parameters do not fit the pipeline: " + " ".join(unique), unique)
@@ -126,12 +136,8 @@ def _nearest(name: str, known: Object) -> str:
 
 def refuse_foreign_paths(params: Object, allowed: Sequence[Path]) -> None:
     """Raise ApiError 400 if a value names a local file outside the allowed directories: a run reads and writes with the service's own rights."""
-    faults = [
-        f"{name}: {word} is outside the directories that you may use."
-        for name, value in params.items()
-        for word in local_paths(value)
-        if not within(word, allowed)
-    ]
+    foreign = ((name, word) for name, value in params.items() for word in local_paths(value) if not within(word, allowed))
+    faults = [f"{name}: {word[:LONGEST_PATH]} is outside the directories that you may use." for name, word in islice(foreign, MOST_FAULTS)]
     if faults:
         places = ", ".join(map(str, allowed))
         raise bad_request(f"{' '.join(faults)} Upload a dataset, or give an http(s) or s3 address; local files are read and written under {places}.", faults)
@@ -144,7 +150,8 @@ def local_paths(value: Any) -> Iterator[str]:
             yield from local_paths(part)
     elif isinstance(value, str):
         for word in (word.strip() for word in value.split(",")):
-            if word.startswith(("/", "~", "file:", "$")) or (not REMOTE.match(word) and ".." in word.split("/")):
+            is_local = word.startswith(("/", "~", "$")) or word.lower().startswith("file:") or SCHEME.match(word) or ".." in word.split("/")
+            if is_local and not REMOTE.match(word):
                 yield word
 
 
