@@ -62,7 +62,7 @@ def serve(settings: Settings, _: argparse.Namespace) -> int:
     app = create_app(settings)
     app.state.runner.claim()
     print(f"LlamaFlow launchpad: http://{settings.host}:{settings.port}  (data in {settings.data})", flush=True)
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False)
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False, ws="none")
     return 0
 
 

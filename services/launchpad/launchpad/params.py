@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import yaml
 
 from launchpad.errors import bad_request
+
+if TYPE_CHECKING:  # it takes a tenth of a second, which the service's start need not wait for
+    from jsonschema import ValidationError
 
 Object = dict[str, Any]
 REMOTE = re.compile(r"(https?|ftp|s3|gs|az|hf|postgresql|mysql)://")
@@ -73,6 +75,8 @@ def _kind(value: Any) -> str:
 
 def read_schema(directory: Path, name: str | None = None) -> str | None:
     """The text of a local pipeline's nextflow_schema.json; None if it has none. Raises ApiError 400 if it is no schema."""
+    import jsonschema
+
     file = directory / (name or "nextflow_schema.json")
     if not file.is_file():
         return None
@@ -97,6 +101,8 @@ def refuse_invalid(params: Object, schema: Object, *, complete: bool = True) -> 
 
     Of very many the first ones: to find the nearest name for each would take minutes.
     """
+    import jsonschema
+
     known = dict(properties(schema))
     unknown = islice((name[:LONGEST_NAME] for name in params if known and name not in known), MOST_FAULTS)
     faults = [f"--{name}: there is no such parameter{_nearest(name, known)}" for name in unknown]
@@ -107,7 +113,7 @@ def refuse_invalid(params: Object, schema: Object, *, complete: bool = True) -> 
         raise bad_request("The parameters do not fit the pipeline: " + " ".join(unique), unique)
 
 
-def _said(error: jsonschema.ValidationError) -> str:
+def _said(error: ValidationError) -> str:
     name = ".".join(str(part) for part in error.absolute_path)
     value = json.dumps(error.instance, ensure_ascii=False)[:200]
     match error.validator:

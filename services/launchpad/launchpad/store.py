@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
 
@@ -192,7 +193,7 @@ def open_store(path: Path) -> Sessions:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)
     # a request keeps its connection while it waits for a thread: with fewer connections than requests they would wait for each other
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30}, max_overflow=-1)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30}, max_overflow=-1, json_deserializer=from_json)
     event.listen(engine, "connect", _configure)
     with engine.connect() as connection:
         migrate(connection, Base.metadata, path.parent)
