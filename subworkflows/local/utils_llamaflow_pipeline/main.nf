@@ -145,7 +145,7 @@ def sourcesOf(sources, input, skipping) {
         def local = found && skipping && !found.exists() ? [] : found // the step says that it is not there
         [[id: source.id, position: position] + (local && local.exists() ? [listing: listing(local, source.path)] : [:]), local, source]
     }
-    refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })
+    refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local.toUriString()}" })
     return items
 }
 
