@@ -69,7 +69,7 @@ def test_every_fault_of_the_parameters_is_told(launch: Callable[..., Any]) -> No
 
 
 def test_of_very_many_faults_some_are_said(launch: Callable[..., Any]) -> None:
-    """To look for the nearest name of each would keep the service busy for minutes."""
+    """To look for the nearest name of each would keep the service busy for long."""
     for given in ({f"unknown_{number}": 1 for number in range(20_000)}, {"x" * 500_000: 1}, {"input": ["/etc/passwd"] * 20_000}):
         answer = launch(given)
         assert 1 <= len(answer.json()["errors"]) <= MOST_FAULTS

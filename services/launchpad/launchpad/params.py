@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it takes a tenth of a second, which the service's start nee
 Object = dict[str, Any]
 REMOTE = re.compile(r"(https?|ftp|s3|gs|az|hf|postgresql|mysql)://")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:+/")  # of any other kind of address: it may lead to local files, as file: does, whatever its case
-LONGEST_YAML = 100_000  # characters: a second; JSON is read at once
+LONGEST_YAML = 100_000  # characters: three quarters of a second; JSON is read at once
 MOST_FAULTS, LONGEST_NAME, LONGEST_PATH = 50, 100, 1000  # what an answer names, and how much of it
 
 
@@ -99,7 +99,7 @@ def properties(schema: Object) -> Iterator[tuple[str, Object]]:
 def refuse_invalid(params: Object, schema: Object, *, complete: bool = True) -> None:
     """Raise ApiError 400 with every parameter that the schema does not allow, does not know, or, if they are to be complete, lacks.
 
-    Of very many the first ones: to find the nearest name for each would take minutes.
+    Of very many the first ones: to find the nearest name for each takes long.
     """
     import jsonschema
 
