@@ -12,6 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 from lab import PIPELINE, Lab, launch_body, told
 
+from launchpad.params import LONGEST_YAML, MOST_FAULTS
+
 DEEP = 100_000
 
 
@@ -64,6 +66,28 @@ def test_every_fault_of_the_parameters_is_told(launch: Callable[..., Any]) -> No
         "--times: 9 is too large; it must be at most 5.",
         '--word: "Hello" does not look like ^[a-z]+$.',
     ]
+
+
+def test_of_very_many_faults_some_are_said(launch: Callable[..., Any]) -> None:
+    """To look for the nearest name of each would keep the service busy for long."""
+    for given in ({f"unknown_{number}": 1 for number in range(20_000)}, {"x" * 500_000: 1}, {"input": ["/etc/passwd"] * 20_000}):
+        answer = launch(given)
+        assert 1 <= len(answer.json()["errors"]) <= MOST_FAULTS
+        assert len(told(answer, 400)) < 20_000
+
+
+def test_long_parameters_are_read_as_json_only(launch: Callable[..., Any]) -> None:
+    assert "is read as JSON only" in told(launch(paramsText="word: hello # " + "x" * LONGEST_YAML), 400)
+    assert "--input" in told(launch(paramsText=json.dumps({"word": "hello", "input": ["x"] * LONGEST_YAML})), 400)
+
+
+def test_code_of_models_is_run_for_administrators_alone(ana: TestClient, admin: TestClient) -> None:
+    admin.post("/api/pipelines", json={"name": "trusting", "launch": {"pipeline": "nextflow-io/trusting"}})
+    body = {"launch": {"pipeline": "nextflow-io/trusting", "paramsText": "trust_remote_code: true"}}
+    assert "only an administrator's token" in told(ana.post("/api/workflow/launch", json=body), 400)
+    assert admin.post("/api/workflow/launch", json=body).status_code == 200
+    body["launch"]["paramsText"] = "trust_remote_code: false"
+    assert ana.post("/api/workflow/launch", json=body).status_code == 200
 
 
 def test_what_is_required_is_asked_for_unless_a_profile_gives_it(lab: Lab, launch: Callable[..., Any]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from lab import PIPELINE
 
 from launchpad import cli
 from launchpad.app import create_app
+from launchpad.locks import claim
+from launchpad.migrations import LATEST
 from launchpad.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -57,6 +61,28 @@ def test_settings_that_are_none_are_named(run: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(f"LAUNCHPAD_{name}", value)
     status, _, said = run("serve")
     assert (status, said.startswith(f"error: LAUNCHPAD_{name}: ")) == (64, True)
+
+
+def test_data_that_cannot_be_used_is_said_in_a_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(*words: str) -> str:
+        status, _, text = run(*words)
+        assert (status, text.startswith("error: "), text.count("\n")) == (64, True, 1)
+        return text
+
+    database = tmp_path / "launchpad.sqlite"
+    database.write_bytes(b"no database" * 100)
+    assert "launchpad.sqlite: file is not a database" in said("serve")
+    database.unlink()
+    run("token", "create")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"PRAGMA user_version = {LATEST + 1}")
+    for words in (["serve"], ["token", "list"]):
+        assert "later launchpad" in said(*words)
+    database.unlink()
+    with claim(tmp_path):
+        assert "another launchpad works in" in said("serve")
+    monkeypatch.setenv("LAUNCHPAD_DATA", str(database))
+    assert "LAUNCHPAD_DATA says where" in said("token", "list")
 
 
 def test_help_needs_no_settings() -> None:

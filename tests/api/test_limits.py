@@ -42,6 +42,25 @@ def test_too_many_requests_are_told_to_wait(tmp_path: Path) -> None:
     assert TestClient(lab.app).get("/api/service-info").status_code == 200
 
 
+def test_more_tokens_are_no_more_requests(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, requests_per_minute=4)
+    assert lab.client("ana", "read").get("/api/user-info").status_code == 200
+    assert lab.client("ana", "launch").get("/api/user-info").status_code == 429
+
+
+def test_clients_that_were_here_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anyone can be a new one. Who has nothing left is not forgotten."""
+    limit = RateLimit(8)
+    monkeypatch.setattr("launchpad.limits.MOST_CLIENTS", 100)
+    monkeypatch.setattr(limit, "left", dict.fromkeys(range(101), (limit.most, 0.0)))
+    limit.count("ana")
+    limit.count("ana")
+    monkeypatch.setattr(limit, "left", limit.left | dict.fromkeys(range(101), (limit.most, 0.0)))
+    with pytest.raises(ApiError):
+        limit.count("ana")
+    assert set(limit.left) == {"ana"}
+
+
 @pytest.mark.parametrize("path", ["/api/workflow/launch", "/api/tokens", "/api/trace/create"])
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_of_50_megabytes(ana: TestClient, path: str, declared: bool) -> None:
@@ -59,7 +78,8 @@ def test_only_uploads_may_be_long(tmp_path: Path) -> None:
     assert len(ana.get(f"{address}/versions").json()["versions"]) == 1
     stranger = TestClient(lab.app, headers={"Authorization": "Bearer lfp_none"})
     too_long = {"file": ("x.csv", b"x" * (lab.settings.max_body + 1))}
-    assert stranger.post(f"{address}/upload", files=too_long).status_code == 413  # not taken in only to be refused then
+    for client in (stranger, lab.client(scope="read")):
+        assert client.post(f"{address}/upload", files=too_long).status_code == 413  # not taken in only to be refused then
 
 
 @pytest.mark.parametrize("length", [b"-1", b"x", b"1e9", "²".encode("latin-1")])

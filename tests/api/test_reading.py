@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,22 @@ class TestLogPages:
         assert self.read(file, "999") == ([], "21", False)
         assert self.read(tmp_path / "none.txt", "7") == ([], "7", False)
         assert self.read(tmp_path / "none.txt") == ([], "0", False)
+
+
+def test_peaks_are_the_most_that_ran_at_one_time() -> None:
+    """The second begins when the first ends, the third beside it; one has not ended, one not begun, and what was cached took nothing."""
+
+    def ran(name: str, start: int | None, complete: int | None, status: str = "COMPLETED", **measured: Any) -> Task:
+        found = task(name, status, **measured)
+        found.start, found.complete = (None if second is None else dt.datetime(2026, 11, 22, 11, 0, second) for second in (start, complete))
+        return found
+
+    tasks = [
+        ran("A", 0, 10, cpus=4, memory=100),
+        ran("B", 10, 20, cpus=1, memory=30),
+        ran("C", 15, None, "RUNNING", cpus=2),
+        ran("D", None, None, "SUBMITTED", cpus=64),
+        ran("E", 0, 20, "CACHED", cpus=64),
+    ]
+    assert [trace.counters(tasks)[name] for name in ("peakCpus", "peakTasks", "peakMemory")] == [4, 2, 100]
+    assert [trace.counters([])[name] for name in ("peakCpus", "peakTasks", "peakMemory")] == [0, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from lab import Lab
 
 from launchpad.folders import RunFolder
-from launchpad.runner import Runner
+from launchpad.runner import WRAPPER, Runner
 from launchpad.trace import FIELDS
 
 ROW = {"task_id": "1", "hash": "ab/000001", "name": "GREET", "process": "GREET", "status": "COMPLETED", "exit": "0", "attempt": "1", "realtime": "5"}
@@ -42,6 +43,29 @@ def test_a_run_that_ended_while_nobody_looked_is_read_to_its_end(alone: Lab) -> 
     folder.exit.write_text("0\n")
     workflow = looked(alone, workflow_id)
     assert (workflow["status"], workflow["stats"]["succeedCount"]) == ("SUCCEEDED", 1200)
+
+
+def test_a_task_keeps_its_number(alone: Lab) -> None:
+    """Nextflow's own is known when a task has ended; clients ask by the number that they were told before."""
+    workflow_id = alone.launched()
+    folder = RunFolder(alone.settings, workflow_id)
+    lock = folder.take_lock()
+    assert lock is not None
+
+    def tasks() -> dict[str, int]:
+        looked(alone, workflow_id)
+        return {entry["task"]["name"]: entry["task"]["taskId"] for entry in alone.client().get(f"/api/workflow/{workflow_id}/tasks").json()["tasks"]}
+
+    submitted = "Nov-22 11:14:22.742 [Task submitter] INFO  nextflow.Session - [ab/{:06d}] Submitted process > {}\n"
+    with lock:
+        folder.log.write_text(submitted.format(7, "SLOW") + submitted.format(8, "QUICK"))
+        assert tasks() == {"SLOW": 1, "QUICK": 2}
+        folder.trace.write_text(row(task_id="1", hash="ab/000008", name="QUICK") + row(task_id="9", hash="ab/000009", name="CACHED", status="CACHED"))
+        assert tasks() == {"SLOW": 1, "QUICK": 2, "CACHED": 3}
+        sent = {"taskId": 1, "hash": "ab/000010", "name": "TOLD", "status": "RUNNING"}
+        assert alone.client().put(f"/api/trace/{workflow_id}/progress", json={"tasks": [sent, sent | {"hash": "ab/000007", "name": "SLOW"}]}).status_code == 200
+        assert tasks() == {"SLOW": 1, "QUICK": 2, "CACHED": 3, "TOLD": 4}
+    assert alone.client().get(f"/api/workflow/{workflow_id}/task/2").json()["task"]["name"] == "QUICK"
 
 
 def test_a_run_whose_start_was_cut_off_by_a_kill_is_not_started_twice(alone: Lab) -> None:
@@ -111,3 +135,12 @@ def test_a_run_that_cannot_be_started_fails_and_keeps_no_other_from_it(alone: La
     workflow = looked(alone, first)
     assert (workflow["status"], "could not be started" in workflow["errorMessage"]) == ("FAILED", True)
     assert alone.client().get(f"/api/workflow/{second}").json()["workflow"]["status"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    "left", ["", "sh -c 'trap \"echo saved > saved; exit\" TERM; touch waits; while :; do sleep 0.1; done' & until [ -e waits ]; do sleep 0.1; done;"]
+)
+def test_a_failed_run_ends_as_soon_as_its_tasks_have(tmp_path: Path, left: str) -> None:
+    """They are let save what they have; it does not wait out the 20 seconds that they may take."""
+    done = subprocess.run(["sh", WRAPPER, tmp_path, "sh", "-c", f"{left} exit 3"], cwd=tmp_path, start_new_session=True, timeout=15, check=False)
+    assert (done.returncode, (tmp_path / "exit").read_text(), (tmp_path / "saved").exists()) == (0, "3\n", bool(left))

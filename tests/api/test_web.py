@@ -62,10 +62,15 @@ def test_pages_lead_to_signing_in_and_back(lab: Lab) -> None:
     assert nobody.get("/").status_code == 303
 
 
-@pytest.mark.parametrize("target", ["https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "target", ["https://example.org/", "//example.org", "/\\example.org", "/\t/example.org", "/\n/example.org", "/\x00/", "javascript:alert(1)"]
+)
 def test_signing_in_leads_to_no_other_site(lab: Lab, target: str) -> None:
-    answer = TestClient(lab.app, follow_redirects=False).post("/login", data={"token": lab.secrets["ana", "read"], "next": target})
+    """Browsers leave out tabs and ends of lines in addresses."""
+    nobody = TestClient(lab.app, follow_redirects=False)
+    answer = nobody.post("/login", data={"token": lab.secrets["ana", "read"], "next": target})
     assert answer.headers["location"] == "/"
+    assert "example.org" not in nobody.get("/login", params={"next": target}).text
 
 
 def test_the_cookie_goes_by_https_alone_where_there_is_https(lab: Lab) -> None:
@@ -107,6 +112,7 @@ def test_pages_run_nothing_that_is_not_theirs(lab: Lab) -> None:
     for path in ("/", "/launch/1", f"/runs/{run}", "/login", "/runs/none"):
         answer = ana.get(path)
         assert "default-src 'self'" in answer.headers["content-security-policy"], path
+        assert answer.headers["x-frame-options"] == "DENY", path
         assert "<script>" not in answer.text, path
         assert " style=" not in answer.text, path
         assert " onclick=" not in answer.text, path

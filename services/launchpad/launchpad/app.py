@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy import select
 
 from launchpad.api import account, actions, datasets, pipelines, service, tower, workflows
-from launchpad.auth import is_known
+from launchpad.auth import may_upload
 from launchpad.errors import answer_errors_of
 from launchpad.limits import BodyLimit, RateLimit, Unkept
 from launchpad.runner import Runner
@@ -62,19 +62,25 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(pages.router)
     answer_errors_of(app)
     describe_no_422(app)
-    app.add_middleware(BodyLimit, settings.max_body, settings.max_upload, lambda request: is_known(sessions, request))
+    app.add_middleware(BodyLimit, settings.max_body, settings.max_upload, lambda request: may_upload(sessions, request))
     app.add_middleware(Unkept)
     return app
 
 
 def describe_no_422(app: FastAPI) -> None:
     """FastAPI describes 422 for what does not fit, which is answered with 400, as the Platform does."""
-    spec = app.openapi()  # kept, and not made again
-    for methods in spec["paths"].values():
-        for operation in methods.values():
-            operation["responses"].pop("422", None)
-    for name in ("HTTPValidationError", "ValidationError"):
-        spec["components"]["schemas"].pop(name, None)
+    describe = app.openapi  # takes a part of a second, so it is called when somebody asks
+
+    def openapi() -> dict[str, Any]:
+        spec = describe()
+        for methods in spec["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            spec["components"]["schemas"].pop(name, None)
+        return spec
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def register_llamaflow(settings: Settings, sessions: Sessions) -> None:

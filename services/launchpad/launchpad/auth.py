@@ -9,7 +9,7 @@ import base64
 import datetime as dt
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -35,7 +35,6 @@ class Caller:
     user_id: int
     user_name: str
     scope: Scope
-    token_id: int
     expires: dt.datetime | None = None  # of the token
 
     def may(self, scope: Scope) -> bool:
@@ -81,7 +80,7 @@ def caller_of(session: Session, secret: str) -> Caller | None:
     if token.last_used is None or time - token.last_used > USED_EVERY:
         token.last_used = time
         session.commit()
-    return Caller(user.id, user.user_name, next(scope for scope in SCOPES if scope == token.scope), token.id, token.expires)
+    return Caller(user.id, user.user_name, next(scope for scope in SCOPES if scope == token.scope), token.expires)
 
 
 def is_own_page(request: Request) -> bool:
@@ -103,14 +102,16 @@ def secret_in(request: Request) -> str | None:
     return request.cookies.get(COOKIE) if is_own_page(request) else None
 
 
-def is_known(sessions: Sessions, request: Request) -> bool:
-    """Whether a request has a good token."""
+def may_upload(sessions: Sessions, request: Request) -> bool:
+    """Whether a request has the token of someone who may launch."""
     secret = secret_in(request)
     with sessions() as session:
-        return secret is not None and caller_of(session, secret) is not None
+        caller = caller_of(session, secret) if secret else None
+    return caller is not None and caller.may("launch")
 
 
-def get_session(request: Request) -> Iterator[Session]:
+# dependencies that wait for nothing are async: each other one takes its turn in a thread
+async def get_session(request: Request) -> AsyncIterator[Session]:
     with request.app.state.sessions() as session:
         yield session
 
@@ -127,12 +128,12 @@ def get_caller(request: Request, session: Store, _: Annotated[object, Depends(in
     caller = caller_of(session, secret) if secret else None
     if caller is None:
         raise ApiError(401, "")
-    request.app.state.limiter.count(caller.token_id)
+    request.app.state.limiter.count(caller.user_id)  # not of the token: anyone can make themselves more of them
     return caller
 
 
-def needs(scope: Scope) -> Callable[..., Caller]:
-    def check(caller: Annotated[Caller, Depends(get_caller)], workspace: Annotated[int | None, Query(alias="workspaceId")] = None) -> Caller:
+def needs(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    async def check(caller: Annotated[Caller, Depends(get_caller)], workspace: Annotated[int | None, Query(alias="workspaceId")] = None) -> Caller:
         if not caller.may(scope) or workspace not in (None, caller.workspace_id):
             raise forbidden()
         return caller

@@ -18,7 +18,20 @@ def main() -> int:
         for fault in error.errors():
             print(f"error: {PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}", file=sys.stderr)
         return 64
-    return int(args.act(settings, args) or 0)
+    from sqlalchemy.exc import DatabaseError  # --help waits for none of it
+
+    from launchpad.errors import ApiError
+
+    try:
+        return int(args.act(settings, args) or 0)
+    except ApiError as error:
+        said = error.message
+    except OSError as error:
+        said = f"{error.filename or settings.data}: {error.strerror}. {PREFIX}DATA says where the launchpad keeps its files: it must be able to write there."
+    except DatabaseError as error:
+        said = f"{settings.database}: {error.orig}."
+    print(f"error: {said}", file=sys.stderr)
+    return 64
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,17 +57,12 @@ def serve(settings: Settings, _: argparse.Namespace) -> int:
     import uvicorn
 
     from launchpad.app import configure_logging, create_app
-    from launchpad.errors import ApiError
 
     configure_logging()
     app = create_app(settings)
-    try:
-        app.state.runner.claim()
-    except ApiError as error:
-        print(f"error: {error.message}; stop it first, or set {PREFIX}DATA to another directory", file=sys.stderr)
-        return 64
+    app.state.runner.claim()
     print(f"LlamaFlow launchpad: http://{settings.host}:{settings.port}  (data in {settings.data})", flush=True)
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False)
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, server_header=False, ws="none")
     return 0
 
 

@@ -6,6 +6,7 @@ import csv
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -83,19 +84,24 @@ def _as_file(session: Session, settings: Settings, caller: Caller, name: str, va
         raise bad_request(f"--{name}: you have no dataset of that address. Its address is the url that its upload answered.")
     file = dataset_file(settings, dataset.id, version.version, version.file_name)
     if not caller.may("admin"):
-        refuse_foreign_paths({name: _paths_in_samplesheet(file)}, places(settings, caller))
+        refuse_foreign_paths({name: list(_paths_in_samplesheet(file))}, places(settings, caller))
     return str(file)
 
 
-def _paths_in_samplesheet(file: Path) -> list[str]:
-    """The column path of a table that is a samplesheet: it has the columns id and path."""
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        try:
-            header = next(rows, [])
-            return [row[header.index("path")] for row in rows if len(row) == len(header)] if {"id", "path"} <= set(header) else []
-        except csv.Error as error:
-            raise bad_request(f"{file.name} cannot be read as a table, line {rows.line_num}: {error}.") from None
+def _paths_in_samplesheet(file: Path) -> Iterator[str]:
+    """The column path of a table that is a samplesheet, which has the columns id and path, in whatever way a pipeline may read it.
+
+    Names may have spaces around them, rows fewer fields than the header, the column may be there twice, and the ending need not tell the delimiter.
+    """
+    for delimiter in ",\t":
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+            rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+            try:
+                header = [name.strip() for name in next(rows, [])]
+                if {"id", "path"} <= set(header):
+                    yield from (field for row in rows for name, field in zip(header, row, strict=False) if name == "path")
+            except csv.Error as error:
+                raise bad_request(f"{file.name} cannot be read as a table, line {rows.line_num}: {error}.") from None
 
 
 def delete(session: Session, settings: Settings, dataset: Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import BinaryIO
 
 from launchpad.auth import Caller
 from launchpad.errors import ApiError, bad_request
+from launchpad.locks import take_lock
 from launchpad.settings import Settings
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
@@ -36,13 +36,7 @@ class RunFolder:
 
     def take_lock(self) -> BinaryIO | None:
         """The run's lock, which its processes hold as long as they live; None if they do."""
-        file = self.lock.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        return file
+        return take_lock(self.lock)
 
     @property
     def was_started(self) -> bool:

@@ -212,7 +212,14 @@ def _resolved(session: Session, settings: Settings, caller: Caller, repository: 
     params.refuse_invalid(resolved, schema, complete=not request.config_profiles)
     if not caller.may("admin"):
         params.refuse_foreign_paths({name: value for name, value in given.items() if resolved[name] == value}, places(settings, caller))
+        _refuse_foreign_code(given)
     return resolved
+
+
+def _refuse_foreign_code(given: dict[str, Any]) -> None:
+    """Raise ApiError 400 for Hugging Face's parameter that runs Python files of whoever uploaded a model, here with the service's own rights."""
+    if given.get("trust_remote_code"):
+        raise bad_request("--trust_remote_code: only an administrator's token may launch with it: a run has the service's own rights.")
 
 
 def _work_dir(settings: Settings, caller: Caller, request: LaunchRequest, launch_dir: Path) -> str:

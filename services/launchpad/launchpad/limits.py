@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from launchpad.errors import ApiError
+
+MOST_CLIENTS = 10_000  # that are remembered; anyone can be a new one, by trying to sign in from another address
 
 
 class RateLimit:
@@ -26,15 +29,21 @@ class RateLimit:
         """Raises ApiError 429 with Retry-After."""
         with self.lock:
             time_now = time.monotonic()
+            if len(self.left) > MOST_CLIENTS:
+                self._forget_full(time_now)
             left, then = self.left.get(client, (self.most, time_now))
             left = min(self.most, left + (time_now - then) * self.per_second)
             self.left[client] = (max(0.0, left - 1), time_now)
         if left < 1:
             raise ApiError(429, "Too many requests: wait a moment.", headers={"Retry-After": str(int(1 / self.per_second) + 1)})
 
+    def _forget_full(self, time_now: float) -> None:
+        """A full bucket is as good as none."""
+        self.left = {client: (left, then) for client, (left, then) in self.left.items() if left + (time_now - then) * self.per_second < self.most}
+
 
 class BodyLimit:
-    """Refuses a body that is longer than `most` bytes, or than `most_upload` where someone we know sends a file, before all of it is read."""
+    """Refuses a body that is longer than `most` bytes, or than `most_upload` where someone who may sends a file, before all of it is read."""
 
     def __init__(self, app: ASGIApp, most: int, most_upload: int, knows: Callable[[Request], bool]) -> None:
         self.app, self.most, self.most_upload, self.knows = app, most, most_upload, knows
@@ -43,7 +52,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.most_upload if scope["path"].endswith("/upload") and self.knows(Request(scope)) else self.most
+        most = self.most_upload if scope["path"].endswith("/upload") and await run_in_threadpool(self.knows, Request(scope)) else self.most
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > most:
             await _refuse(send, most)
@@ -75,7 +84,7 @@ class BodyLimit:
 
 
 class Unkept:
-    """No answer is kept by proxies and browsers, or guessed to be of another kind than it says."""
+    """No answer is kept by proxies and browsers, guessed to be of another kind than it says, or shown inside another page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -86,6 +95,7 @@ class Unkept:
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("Cache-Control", "no-store")
                 headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("X-Frame-Options", "DENY")
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -6,16 +6,22 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import yaml
 
 from launchpad.errors import bad_request
 
+if TYPE_CHECKING:  # it takes a tenth of a second, which the service's start need not wait for
+    from jsonschema import ValidationError
+
 Object = dict[str, Any]
-REMOTE = re.compile(r"(https?|s3|gs|az|hf)://")
+REMOTE = re.compile(r"(https?|ftp|s3|gs|az|hf|postgresql|mysql)://")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:+/")  # of any other kind of address: it may lead to local files, as file: does, whatever its case
+LONGEST_YAML = 100_000  # characters: three quarters of a second; JSON is read at once
+MOST_FAULTS, LONGEST_NAME, LONGEST_PATH = 50, 100, 1000  # what an answer names, and how much of it
 
 
 def parse(text: str | None) -> Object:
@@ -42,6 +48,8 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        if len(text) > LONGEST_YAML:
+            raise bad_request(f"paramsText is longer than {LONGEST_YAML:,} characters, and not JSON: more than that is read as JSON only.") from None
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
@@ -67,6 +75,8 @@ def _kind(value: Any) -> str:
 
 def read_schema(directory: Path, name: str | None = None) -> str | None:
     """The text of a local pipeline's nextflow_schema.json; None if it has none. Raises ApiError 400 if it is no schema."""
+    import jsonschema
+
     file = directory / (name or "nextflow_schema.json")
     if not file.is_file():
         return None
@@ -87,17 +97,23 @@ def properties(schema: Object) -> Iterator[tuple[str, Object]]:
 
 
 def refuse_invalid(params: Object, schema: Object, *, complete: bool = True) -> None:
-    """Raise ApiError 400 with every parameter that the schema does not allow, does not know, or, if they are to be complete, lacks."""
+    """Raise ApiError 400 with every parameter that the schema does not allow, does not know, or, if they are to be complete, lacks.
+
+    Of very many the first ones: to find the nearest name for each takes long.
+    """
+    import jsonschema
+
     known = dict(properties(schema))
-    faults = [f"--{name}: there is no such parameter{_nearest(name, known)}" for name in params if known and name not in known]
+    unknown = islice((name[:LONGEST_NAME] for name in params if known and name not in known), MOST_FAULTS)
+    faults = [f"--{name}: there is no such parameter{_nearest(name, known)}" for name in unknown]
     errors = jsonschema.Draft202012Validator(schema).iter_errors({name: value for name, value in params.items() if value is not None})
-    faults += [_said(error) for error in sorted(errors, key=str) if complete or error.validator != "required"]
+    faults += [_said(error) for error in islice(errors, MOST_FAULTS) if complete or error.validator != "required"]
     if faults:
         unique = list(dict.fromkeys(faults))
         raise bad_request("The parameters do not fit the pipeline: " + " ".join(unique), unique)
 
 
-def _said(error: jsonschema.ValidationError) -> str:
+def _said(error: ValidationError) -> str:
     name = ".".join(str(part) for part in error.absolute_path)
     value = json.dumps(error.instance, ensure_ascii=False)[:200]
     match error.validator:
@@ -126,12 +142,8 @@ def _nearest(name: str, known: Object) -> str:
 
 def refuse_foreign_paths(params: Object, allowed: Sequence[Path]) -> None:
     """Raise ApiError 400 if a value names a local file outside the allowed directories: a run reads and writes with the service's own rights."""
-    faults = [
-        f"{name}: {word} is outside the directories that you may use."
-        for name, value in params.items()
-        for word in local_paths(value)
-        if not within(word, allowed)
-    ]
+    foreign = ((name, word) for name, value in params.items() for word in local_paths(value) if not within(word, allowed))
+    faults = [f"{name}: {word[:LONGEST_PATH]} is outside the directories that you may use." for name, word in islice(foreign, MOST_FAULTS)]
     if faults:
         places = ", ".join(map(str, allowed))
         raise bad_request(f"{' '.join(faults)} Upload a dataset, or give an http(s) or s3 address; local files are read and written under {places}.", faults)
@@ -144,7 +156,8 @@ def local_paths(value: Any) -> Iterator[str]:
             yield from local_paths(part)
     elif isinstance(value, str):
         for word in (word.strip() for word in value.split(",")):
-            if word.startswith(("/", "~", "file:", "$")) or (not REMOTE.match(word) and ".." in word.split("/")):
+            is_local = word.startswith(("/", "~", "$")) or word.lower().startswith("file:") or SCHEME.match(word) or ".." in word.split("/")
+            if is_local and not REMOTE.match(word):
                 yield word
 
 

@@ -30,7 +30,7 @@ def index(workflow: Workflow) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:  # another pipeline's, or not written to its end
+    except (ValueError, RecursionError):  # another pipeline's, or not written to its end
         return None
     return found if isinstance(found, dict) else None
 

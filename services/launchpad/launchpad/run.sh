@@ -15,5 +15,11 @@ mv "$dir/exit.part" "$dir/exit"
 # tasks outlive a Nextflow that was killed: let them save what they have, then end them
 trap '' TERM
 kill -TERM -$$
-sleep 20
+waited=0
+while [ $waited -lt 20 ]; do
+    set -- $(pgrep -g $$)
+    [ "$*" = $$ ] && exit # nobody else is left
+    sleep 1
+    waited=$((waited + 1))
+done
 kill -KILL -$$

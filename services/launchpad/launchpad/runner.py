@@ -7,7 +7,6 @@ a run lives, the exit file says how it ended.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import logging
 import os
 import re
@@ -15,6 +14,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,9 +23,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from launchpad import trace
-from launchpad.errors import ApiError
 from launchpad.folders import RunFolder, environment
 from launchpad.launches import command
+from launchpad.locks import claim
 from launchpad.settings import Settings
 from launchpad.store import Sessions, Task, Workflow, now
 
@@ -49,12 +50,7 @@ class Runner:
 
     def claim(self) -> None:
         """Raises ApiError 409 if another launchpad works in the same directory."""
-        self.lock = (self.settings.data / "lock").open("ab")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ApiError(409, f"another launchpad works in {self.settings.data}") from None
-        os.set_inheritable(self.lock.fileno(), False)
+        self.lock = claim(self.settings.data)
 
     def start(self) -> None:
         if self.lock is None:
@@ -182,8 +178,9 @@ def read_files(session: Session, workflow: Workflow, folder: RunFolder) -> bool:
     if not (told.started or ended or _has_waiting(session, workflow)):
         return bool(lines)
     known = {task.hash: task for task in session.scalars(select(Task).where(Task.workflow_id == workflow.id))}
-    changed = [_add(session, known, _just_started(workflow, known, *pair)) for pair in told.started.items() if pair[0] not in known]
-    changed += [_add(session, known, task) for task in trace.tasks_in_trace(workflow.id, ended)]
+    numbers = count(1 + max((task.task_id for task in known.values()), default=0))
+    new = [_just_started(workflow, digest, name) for digest, name in told.started.items() if digest not in known]
+    changed = [_add(session, known, task, numbers) for task in (*new, *trace.tasks_in_trace(workflow.id, ended))]
     changed += [task for task in known.values() if task.status == "SUBMITTED" and _has_begun(task, Path(workflow.work_dir))]
     if changed:
         workflow.last_updated = now()
@@ -196,15 +193,14 @@ def _has_waiting(session: Session, workflow: Workflow) -> bool:
     return session.scalar(select(Task.hash).where(Task.workflow_id == workflow.id, Task.status == "SUBMITTED").limit(1)) is not None
 
 
-def _just_started(workflow: Workflow, known: dict[str, Task], digest: str, name: str) -> Task:
+def _just_started(workflow: Workflow, digest: str, name: str) -> Task:
     process, tag = trace.split_name(name)
-    return Task(
-        workflow_id=workflow.id, hash=digest, task_id=trace.UNKNOWN_ID + len(known), status="SUBMITTED", name=name, process=process, tag=tag, submit=now()
-    )
+    return Task(workflow_id=workflow.id, hash=digest, task_id=0, status="SUBMITTED", name=name, process=process, tag=tag, submit=now())
 
 
-def _add(session: Session, known: dict[str, Task], task: Task) -> Task:
-    """One row a task, whoever tells of it."""
+def _add(session: Session, known: dict[str, Task], task: Task, numbers: Iterator[int]) -> Task:
+    """One row a task, whoever tells of it. It keeps the number that it got first: Nextflow's own is not in its log, and clients ask by it."""
+    task.task_id = known[task.hash].task_id if task.hash in known else next(numbers)
     known[task.hash] = session.merge(task)
     return known[task.hash]
 

@@ -6,8 +6,11 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, sessionmaker
+
+from launchpad.migrations import migrate
 
 Object = dict[str, Any]
 Sessions = sessionmaker[Session]
@@ -183,13 +186,17 @@ class Label(Base):
 
 
 def open_store(path: Path) -> Sessions:
-    """Open the database, made if it is not there; readable by its owner only."""
+    """Open the database, made if it is not there; readable by its owner only.
+
+    Raises ApiError 409 for that of a later launchpad, and for one that is to be changed while another launchpad works with it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)
     # a request keeps its connection while it waits for a thread: with fewer connections than requests they would wait for each other
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30}, max_overflow=-1)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30}, max_overflow=-1, json_deserializer=from_json)
     event.listen(engine, "connect", _configure)
-    Base.metadata.create_all(engine)
+    with engine.connect() as connection:
+        migrate(connection, Base.metadata, path.parent)
     return sessionmaker(engine, expire_on_commit=False)
 
 

@@ -26,7 +26,6 @@ FIELDS = [*"task_id hash process tag name status exit attempt submit start compl
 WORDS = {"nativeId", "container", "queue", "errorAction"}
 ENDED = {"COMPLETED", "CACHED", "FAILED", "ABORTED"}
 AT_ONCE = 1_000_000  # bytes of a file that are read in one go
-UNKNOWN_ID = 1_000_000  # ids of tasks whose own is not known yet begin here
 
 
 def grown(file: Path, read: int) -> tuple[list[str], int]:
@@ -44,7 +43,7 @@ def grown(file: Path, read: int) -> tuple[list[str], int]:
 
 
 def tasks_in_trace(workflow_id: str, lines: Iterable[str]) -> Iterator[Task]:
-    """Rows of a trace file that was written with trace.raw, in FIELDS; the header is passed over."""
+    """Rows of a trace file that was written with trace.raw, in FIELDS; the header is passed over. Their task_id is Nextflow's."""
     for row in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
         if len(row) == len(FIELDS) and row[0].isdigit():
             values = {name: None if value in ("-", "") else value for name, value in zip(FIELDS, row, strict=True)}
@@ -176,12 +175,23 @@ def counters(tasks: list[Task]) -> Object:
         "loadTasks": len(going),
         "loadCpus": int(sum(task.measured.get("cpus") or 1 for task in going)),
         "loadMemory": int(sum(task.measured.get("memory") or 0 for task in going)),
-        "peakCpus": 0,
-        "peakTasks": 0,
-        "peakMemory": 0,
+        **_peaks(tasks),
         "cpuEfficiency": round(100 * cpu_load / cpu_time, 2) if cpu_time else 0.0,
         "memoryEfficiency": round(100 * memory / requested, 2) if requested else 0.0,
     }
+
+
+def _peaks(tasks: list[Task]) -> Object:
+    """The most processors, tasks and bytes that there were at one time, of those asked for. What was cached took none in this run."""
+    begun = [task for task in tasks if task.start and task.status != "CACHED"]
+    loads = {id(task): (task.measured.get("cpus") or 1, 1, task.measured.get("memory") or 0) for task in begun}
+    # of what ends and begins in the same moment, the end comes first
+    changes = [(task.complete, -1, loads[id(task)]) for task in begun if task.complete] + [(task.start, 1, loads[id(task)]) for task in begun]
+    at_once, most = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    for _, sign, load in sorted(changes, key=lambda change: change[:2]):
+        at_once = [now + sign * part for now, part in zip(at_once, load, strict=True)]
+        most = [max(pair) for pair in zip(most, at_once, strict=True)]
+    return dict(zip(("peakCpus", "peakTasks", "peakMemory"), map(int, most), strict=True))
 
 
 def stats_of(tasks: list[Task]) -> Object:

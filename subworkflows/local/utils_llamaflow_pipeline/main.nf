@@ -150,16 +150,17 @@ def sourcesOf(sources, input, skipping) {
         def local = found && skipping && !found.exists() ? [] : found // the step says that it is not there
         [[id: source.id, position: position] + (local && local.exists() ? [listing: listing(local, source.path)] : [:]), local, source]
     }
-    refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local}" })
+    refuseMissing(items.findAll { _meta, local, _source -> local && !local.exists() }.collect { meta, local, _source -> "source ${meta.id}: ${local.toUriString()}" })
     return items
 }
 
-// A path in a samplesheet is relative to the samplesheet, or else to where nextflow was started; of a pattern, the directory before it
+// A path in a samplesheet is relative to the samplesheet, or else to where nextflow was started; of a pattern, the directory before it.
+// Of a samplesheet elsewhere it stays there: whoever can change that table does not choose what is read on this machine
 def located(path, base) {
     def parts = path.tokenize('/').takeWhile { part -> !part.find(/[*?]/) }
     def plain = "${path.startsWith('/') ? '/' : ''}${parts.join('/')}".toString() ?: '.'
     def beside = base != null ? base.resolve(plain) : null
-    return beside != null && beside.exists() ? beside : file(plain)
+    return beside != null && (base.scheme != 'file' || beside.exists()) ? beside : file(plain)
 }
 
 // Names, sizes and times of the files that are read: Nextflow sees those of the directory only, and would reuse what was read before

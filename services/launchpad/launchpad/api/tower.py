@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from launchpad import launches, shapes, trace
@@ -173,10 +173,17 @@ def _take_tasks(session: Session, workflow: Workflow, sent: Any) -> None:
     session.flush()  # takes the lock: the runner may tell of the same tasks at this moment
     for task in (_task(workflow, task) for task in tasks):
         known = session.get(Task, (workflow.id, task.hash))
+        if known or workflow.ours:
+            task.task_id = known.task_id if known else _next_number(session, workflow)
         if known is None or known.status not in trace.ENDED or task.status in trace.ENDED:  # what was sent before the end may come after it
             session.merge(task)
     session.flush()
     trace.note_progress(workflow, list(session.scalars(select(Task).where(Task.workflow_id == workflow.id))))
+
+
+def _next_number(session: Session, workflow: Workflow) -> int:
+    """Of a run of our own, whose log and trace file tell of tasks too."""
+    return 1 + (session.scalar(select(func.max(Task.task_id)).where(Task.workflow_id == workflow.id)) or 0)
 
 
 def _task(workflow: Workflow, sent: SentTask) -> Task:

@@ -17,7 +17,7 @@ from launchpad.web.render import page
 
 STATIC = Path(__file__).with_name("static")
 SIGNED_IN = 30 * 86400  # seconds
-HERE = re.compile(r"/(?![/\\])[^\r\n]*")  # an address of this site
+HERE = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")  # an address of this site; browsers leave out tabs and ends of lines, so that /<tab>/host is another's
 router = APIRouter(route_class=Page, include_in_schema=False)
 router.include_router(runs.router)
 router.include_router(launch.router)

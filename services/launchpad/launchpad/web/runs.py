@@ -58,7 +58,7 @@ def show_live(caller: Reader, session: Store, settings: Config, workflow_id: Id)
 
 @router.get("/runs/{workflowId}/tasks/{digest:path}")
 def show_task(caller: Reader, session: Store, workflow_id: Id, digest: str) -> Response:
-    """By its hash: a task that has only just begun has no id yet."""
+    """By its hash, as Nextflow's own messages name it."""
     run = workflows.own(session, caller, workflow_id)
     task = session.get(Task, (run.id, digest))
     if task is None:
