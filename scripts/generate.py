@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ sys.path.insert(0, str(ROOT / "bin"))
 from llamaflow.groups import Group  # noqa: E402
 from llamaflow.params import GROUP_OF, GROUPS  # noqa: E402
 from llamaflow.sources import Source  # noqa: E402
-from n8n_form import launch_workflow  # noqa: E402
+from n8n_form import collect_workflow, launch_workflow  # noqa: E402
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 ADDRESS = "https://raw.githubusercontent.com/llamaflow/llamaflow/master/"
@@ -177,16 +178,13 @@ def documentation() -> str:
     return "\n".join(lines)
 
 
-def n8n_workflow() -> str:
-    return launch_workflow(launch_schema())
-
-
-FILES = {
+FILES: dict[str, Callable[[], str]] = {
     "nextflow_schema.json": launch_schema,
     "assets/schema_input.json": samplesheet_schema,
     "conf/params.config": config,
     "docs/parameters.md": documentation,
-    "n8n/workflows/llamaflow-launch.json": n8n_workflow,
+    "n8n/workflows/llamaflow-launch.json": lambda: launch_workflow(launch_schema()),
+    "n8n/workflows/llamaflow-collect.json": lambda: collect_workflow(launch_schema()),
 }
 
 

@@ -1,13 +1,14 @@
-"""The launch form of n8n, made from nextflow_schema.json: fields of n8n/workflows/llamaflow-launch.json."""
+"""The launch form of n8n, made from nextflow_schema.json: fields of llamaflow-launch.json, and the link in llamaflow-collect.json that fills in one."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORKFLOW = Path(__file__).resolve().parent.parent / "n8n/workflows/llamaflow-launch.json"
+WORKFLOWS = Path(__file__).resolve().parent.parent / "n8n/workflows"
 # what most runs set, in this order; everything else goes into the last field
 SHOWN = (
     "input", "models", "stage", "techniques", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "lora_r",
@@ -20,9 +21,19 @@ MORE = {"fieldLabel": 'more: Further parameters as a JSON object, such as {"seed
 
 def launch_workflow(schema: str) -> str:
     """The text of llamaflow-launch.json with the fields that follow from the text of nextflow_schema.json."""
-    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
-    form = next(node for node in workflow["nodes"] if node["name"] == "Form")
-    form["parameters"]["formFields"]["values"] = form_fields(json.loads(schema))
+    return changed("llamaflow-launch", "Form", lambda parameters: parameters["formFields"].update(values=form_fields(json.loads(schema))))
+
+
+def collect_workflow(schema: str) -> str:
+    """The text of llamaflow-collect.json with the label of the form's first field, `input`: by its label a link fills in a field."""
+    label = form_fields(json.loads(schema))[0]["fieldLabel"]
+    return changed("llamaflow-collect", "Input for a run", lambda parameters: parameters["assignments"]["assignments"][-1].update(value=label))
+
+
+def changed(name: str, node: str, change: Callable[[dict[str, Any]], None]) -> str:
+    """The text of a workflow with the parameters of one node changed."""
+    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    change(next(found["parameters"] for found in workflow["nodes"] if found["name"] == node))
     return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
 
 

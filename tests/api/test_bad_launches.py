@@ -175,6 +175,15 @@ def test_own_directories_and_allowed_ones_may_be_used(tmp_path: Path) -> None:
     assert told(lab.client().post("/api/workflow/launch", json=launch_body({"outdir": str(foreign)})), 400)
 
 
+def test_results_of_own_runs_may_be_named(lab: Lab, ana: TestClient, tmp_path: Path) -> None:
+    mine, theirs = (lab.settings.data / "runs" / lab.ended(user) / "results" for user in ("ana", "bo"))
+    mine.mkdir(parents=True)
+    (mine / "link").symlink_to(tmp_path)
+    lab.launched({"input": str(mine / "data")})
+    for path in (theirs / "data", mine.parent / "params.json", mine / "link" / "x", mine / ".." / "launch"):
+        assert "outside the directories that you may use" in told(ana.post("/api/workflow/launch", json=launch_body({"input": str(path)})), 400)
+
+
 def test_resuming_what_cannot_be_resumed(lab: Lab, launch: Callable[..., Any], ana: TestClient) -> None:
     assert "needs the sessionId" in told(launch(resume=True), 400)
     assert "no run of session" in told(launch(resume=True, sessionId="nothing"), 400)

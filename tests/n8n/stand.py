@@ -1,68 +1,51 @@
-"""n8n as a process, with our workflows in it; and who listens to what it sends."""
+"""n8n as a process, with our workflows in it; and what it left at the launchpad."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
-from lab import free_port, wait_until
+from lab import Server, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = ROOT / ".venv/n8n/node_modules"
 Object = dict[str, Any]
 
 
-class Sink:
-    """A web address that keeps the JSON that is sent to it."""
-
-    def __init__(self) -> None:
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(204)
-                self.end_headers()
-                sink.messages.append(json.loads(body))
-
-            def log_message(self, *_: object) -> None:
-                """Nothing on the console."""
-
-        self.messages: list[Object] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/"
-
-    def message(self, words: str, seconds: float = 300) -> Object:
-        """The first message that holds these words, when it has come."""
-        found: Object = wait_until(lambda: next((one for one in self.messages if words in json.dumps(one)), None), seconds)
-        return found
-
-    def end(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+def dataset_version(launchpad: Server, name: str, number: int) -> list[list[str]] | None:
+    """The rows of that version of a dataset; None if it is not there yet."""
+    with launchpad.client() as client:
+        datasets = client.get("/datasets", params={"search": name}).raise_for_status().json()["datasets"]
+        versions = client.get(f"/datasets/{datasets[0]['id']}/versions").json()["versions"] if datasets else []
+        found = next((version for version in versions if version["version"] == number), None)
+        return list(csv.reader(io.StringIO(client.get(found["url"]).content.decode("utf-8-sig")))) if found else None
 
 
-def prepared(settings: Mapping[str, Any], switched_on: Sequence[str]) -> list[Object]:
-    """Our workflows with the configuration filled in, and nodes switched on whose credentials there are: what a person does in the editor."""
+def launched(launchpad: Server) -> list[Object]:
+    """All runs, the first one first."""
+    with launchpad.client() as client:
+        return [entry["workflow"] for entry in reversed(client.get("/workflow").raise_for_status().json()["workflows"])]
+
+
+def prepared(settings: Mapping[str, Any], switched_on: Sequence[str], schedules: Mapping[str, str]) -> list[Object]:
+    """Our workflows as a person leaves them in the editor: filled in, and nodes switched on that have their credential, or their time (cron, with seconds)."""
     workflows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "n8n/workflows").glob("*.json"))]
-    for workflow in workflows:
-        for node in workflow["nodes"]:
-            if node["name"] in switched_on:
-                node["disabled"] = False
-            for field in node["parameters"].get("assignments", {}).get("assignments", []) if node["name"] == "Settings" else []:
+    for node in (node for workflow in workflows for node in workflow["nodes"]):
+        if node["name"] in [*switched_on, *schedules]:
+            node["disabled"] = False
+        if node["name"] in schedules:
+            node["parameters"]["rule"]["interval"] = [{"field": "cronExpression", "expression": schedules[node["name"]]}]
+        if node["name"] == "Settings":
+            for field in node["parameters"]["assignments"]["assignments"]:
                 field["value"] = settings.get(field["name"], field["value"])
     return workflows
 
@@ -70,7 +53,7 @@ def prepared(settings: Mapping[str, Any], switched_on: Sequence[str]) -> list[Ob
 class N8n:
     """A fresh n8n, which can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder, self.port = folder, free_port()
         words = {
             "N8N_USER_FOLDER": folder,
@@ -82,7 +65,7 @@ class N8n:
             **{f"N8N_{name}_ENABLED": "false" for name in ("DIAGNOSTICS", "VERSION_NOTIFICATIONS", "TEMPLATES", "PERSONALIZATION", "COMMUNITY_PACKAGES")},
         }
         path = f"{INSTALLED / 'node/bin'}:{os.environ['PATH']}"
-        self.environment = os.environ | {"PATH": path} | {name: str(value) for name, value in words.items()}
+        self.environment = os.environ | {"PATH": path} | {name: str(value) for name, value in words.items()} | (environment or {})
 
     def command(self, *words: str) -> None:
         """Raises CalledProcessError."""
@@ -123,11 +106,11 @@ class N8n:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def executions(self, status: str) -> int:
+    def executions(self, status: str, workflow: str = "%") -> int:
         """How many executions have that status; waiting are those whose wait is stored."""
         database = sqlite3.connect(f"file:{self.folder / '.n8n/database.sqlite'}?mode=ro", uri=True)
         try:
-            found: int = database.execute("select count(*) from execution_entity where status = ?", (status,)).fetchone()[0]
+            found: int = database.execute('select count(*) from execution_entity where status = ? and "workflowId" like ?', (status, workflow)).fetchone()[0]
         finally:
             database.close()
         return found

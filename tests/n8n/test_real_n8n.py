@@ -1,16 +1,13 @@
 """The whole way: n8n launches real runs at a real launchpad, follows them, delivers what they made, and tells people.
 
-All runs are launched at once, and n8n is killed while they go.
+All runs are launched at once, and n8n is killed a moment later.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import html
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,9 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from lab import ENDED, Server, free_port, wait_until
-from stand import INSTALLED, ROOT, N8n, Sink, prepared
+from lab import ENDED, Server, wait_until
+from listeners import Sink
+from stand import INSTALLED, ROOT, N8n, dataset_version, launched, prepared
 from tiny import write_model
 
 from n8n_form import form_fields
@@ -29,13 +27,6 @@ KEY = {"X-Launch-Key": "only for tests"}
 BUCKET = "releases"
 STORAGE = {"accessKeyId": "testing", "secretAccessKey": "testing", "region": "us-east-1", "forcePathStyle": True}
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def sink() -> Iterator[Sink]:
-    sink = Sink()
-    yield sink
-    sink.end()
 
 
 @pytest.fixture(scope="module")
@@ -58,28 +49,6 @@ def launchpad(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def storage() -> Iterator[str | None]:
-    """The address of an S3 server; None where moto is not installed."""
-    program = shutil.which("moto_server")
-    if program is None:
-        yield None
-        return
-    address = f"http://127.0.0.1:{free_port()}"
-    with subprocess.Popen([program, "-p", address.rpartition(":")[2]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: _answers(address), 60)
-        httpx.put(f"{address}/{BUCKET}").raise_for_status()
-        yield address
-        process.terminate()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(address).is_success
-    except httpx.TransportError:
-        return False
-
-
-@pytest.fixture(scope="module")
 def n8n(tmp_path_factory: pytest.TempPathFactory, launchpad: Server, sink: Sink, storage: str | None) -> Iterator[N8n]:
     n8n = N8n(tmp_path_factory.mktemp("n8n"))
     settings = {
@@ -87,6 +56,7 @@ def n8n(tmp_path_factory: pytest.TempPathFactory, launchpad: Server, sink: Sink,
         "run_page": f"http://127.0.0.1:{launchpad.port}/runs/{{id}}",
         "webhook_url": sink.address,
         "storage_bucket": BUCKET if storage else "",
+        "longest_wait_seconds": 65,
     }
     credentials = [
         {"id": "seqera-platform", "name": "Seqera Platform", "type": "httpBearerAuth", "data": {"token": launchpad.secrets["ana", "launch"]}},
@@ -94,7 +64,8 @@ def n8n(tmp_path_factory: pytest.TempPathFactory, launchpad: Server, sink: Sink,
     ]
     if storage:
         credentials.append({"id": "llamaflow-storage", "name": "LlamaFlow storage", "type": "s3", "data": STORAGE | {"endpoint": storage}})
-    n8n.load(prepared(settings, ["Webhook", *(["Store a file"] if storage else [])]), credentials)
+        httpx.put(f"{storage}/{BUCKET}").raise_for_status()
+    n8n.load(prepared(settings, ["Webhook", *(["Store a file"] if storage else [])], {}), credentials)
     n8n.start()
     yield n8n
     n8n.kill()
@@ -139,6 +110,14 @@ def test_a_list_of_parameters_is_refused(n8n: N8n) -> None:
     assert "must be a mapping" in answer.json()["message"]
 
 
+def test_n8n_killed_in_the_first_seconds_of_runs_follows_them_all_the_same(n8n: N8n, runs: dict[str, str], launchpad: Server) -> None:
+    """The tests below wait for what it tells of each of them."""
+    wait_until(lambda: n8n.executions("waiting") == len(runs), 60)
+    n8n.kill()
+    assert launchpad.workflow(runs["late"])["status"] not in ENDED
+    n8n.start()
+
+
 def test_failing_run_reaches_people_with_its_reason(runs: dict[str, str], sink: Sink, launchpad: Server) -> None:
     run = ended(launchpad, runs["bad"])
     message = sink.message(run["runName"])
@@ -152,9 +131,7 @@ def test_lost_run_is_launched_again_and_goes_on(runs: dict[str, str], sink: Sink
     assert first["status"] == "FAILED"
 
     def second() -> Object | None:
-        with launchpad.client() as client:
-            found = [entry["workflow"] for entry in client.get("/workflow").raise_for_status().json()["workflows"]]
-        return next((run for run in found if run["sessionId"] == first["sessionId"] and run["id"] != first["id"]), None)
+        return next((run for run in launched(launchpad) if run["sessionId"] == first["sessionId"] and run["id"] != first["id"]), None)
 
     again = wait_until(second)
     assert again["resume"] is True
@@ -170,12 +147,7 @@ def test_form_launches_and_a_cancelled_run_is_told(n8n: N8n, launchpad: Server, 
     filled = {f"field-{at}": (None, given[name]) for at, label in enumerate(labels) if (name := re.split("[ :]", label)[0]) in given}
     assert httpx.post(f"{n8n.address}/form/llamaflow-launch", files=filled, timeout=60).is_success
 
-    def launched() -> Object | None:
-        with launchpad.client() as client:
-            found = [entry["workflow"] for entry in client.get("/workflow").raise_for_status().json()["workflows"]]
-        return next((run for run in found if run["params"].get("techniques") == "lora,dora"), None)
-
-    run = wait_until(launched, 60)
+    run = wait_until(lambda: next((run for run in launched(launchpad) if run["params"].get("techniques") == "lora,dora"), None), 60)
     assert run["params"]["gate_min_gain"] == 0.5
     assert "learning_rate" not in run["params"]
     with launchpad.client() as client:
@@ -183,27 +155,20 @@ def test_form_launches_and_a_cancelled_run_is_told(n8n: N8n, launchpad: Server, 
     assert sink.message(f"Run {run['runName']} was cancelled")
 
 
-def test_collected_file_becomes_a_dataset_and_nothing_is_taken_twice(n8n: N8n, launchpad: Server) -> None:
+def test_uploaded_file_becomes_a_dataset_and_nothing_is_taken_twice(n8n: N8n, launchpad: Server) -> None:
     rows = [["question", "answer"], ["Which form?", "F-2, in blue"], ["When?", "On Monday"]]
     for version, given in ((1, rows[:2]), (2, rows)):
         text = "\n".join(f'"{question}","{answer}"' for question, answer in given)
-        assert httpx.post(f"{n8n.address}/form/llamaflow-collect", files={"field-0": ("faq.csv", text, "text/csv")}, timeout=60).is_success
-        assert wait_until(lambda version=version: dataset_version(launchpad, version), 60) == given
+        answer = httpx.post(f"{n8n.address}/form/llamaflow-collect", files={"field-0": ("faq.csv", text, "text/csv")}, timeout=60)
+        assert wait_until(lambda version=version: dataset_version(launchpad, "collected", version), 60) == given
+    # one press launches a run with it: a link opens the form with the dataset's address in its first field
+    page = wait_until(lambda: shown if "Launch a run" in (shown := httpx.get(answer.json()["formWaitingUrl"]).text) else None, 60)
+    assert "2 records are in the dataset" in page
+    form = httpx.get(html.unescape(page.split('href="')[-1].split('"')[0]))
+    assert re.search(rf'value="http://127.0.0.1:{launchpad.port}/api/datasets/\w+/v/2/n/records.csv"', html.unescape(form.text))
 
 
-def dataset_version(launchpad: Server, number: int) -> list[list[str]] | None:
-    """The rows of that version of the dataset; None if it is not there yet."""
-    with launchpad.client() as client:
-        datasets = client.get("/datasets", params={"search": "collected"}).raise_for_status().json()["datasets"]
-        versions = client.get(f"/datasets/{datasets[0]['id']}/versions").json()["versions"] if datasets else []
-        found = next((version for version in versions if version["version"] == number), None)
-        return list(csv.reader(io.StringIO(client.get(found["url"]).content.decode("utf-8-sig")))) if found else None
-
-
-def test_n8n_goes_on_with_its_waits_after_it_was_killed(n8n: N8n, runs: dict[str, str], sink: Sink, launchpad: Server) -> None:
-    wait_until(lambda: n8n.executions("waiting") and not n8n.executions("running"), 300)
-    n8n.kill()
-    n8n.start()
+def test_run_that_takes_longer_than_a_wait_is_followed(runs: dict[str, str], sink: Sink, launchpad: Server) -> None:
     assert sink.message(launchpad.workflow(runs["late"])["runName"])["title"].endswith("ended without a release")
 
 

@@ -194,8 +194,9 @@ def test_expressions_have_their_ends() -> None:
 
 
 def test_form_follows_from_the_schema() -> None:
-    made = n8n_form.launch_workflow((ROOT / "nextflow_schema.json").read_text(encoding="utf-8"))
-    assert n8n_form.WORKFLOW.read_text(encoding="utf-8") == made, "run `make generate`"
+    schema = (ROOT / "nextflow_schema.json").read_text(encoding="utf-8")
+    for name, make in (("llamaflow-launch", n8n_form.launch_workflow), ("llamaflow-collect", n8n_form.collect_workflow)):
+        assert (n8n_form.WORKFLOWS / f"{name}.json").read_text(encoding="utf-8") == make(schema), "run `make generate`"
 
 
 def test_form_shows_lists_words_and_numbers() -> None:

@@ -211,9 +211,18 @@ def _resolved(session: Session, settings: Settings, caller: Caller, repository: 
     # a profile may give what is required, which the pipeline itself sees to then
     params.refuse_invalid(resolved, schema, complete=not request.config_profiles)
     if not caller.may("admin"):
-        params.refuse_foreign_paths({name: value for name, value in given.items() if resolved[name] == value}, places(settings, caller))
+        named = {name: value for name, value in given.items() if resolved[name] == value}
+        params.refuse_foreign_paths(named, [*places(settings, caller), *_own_results(session, settings, caller, named)])
         _refuse_foreign_code(given)
     return resolved
+
+
+def _own_results(session: Session, settings: Settings, caller: Caller, named: dict[str, Any]) -> list[Path]:
+    """The results of those of the caller's runs that parameters name: a run may go on from an earlier one, as `previous_dataset` does."""
+    runs = settings.data / "runs"
+    ids = {Path(word).relative_to(runs).parts[0] for word in params.local_paths(named) if runs in Path(word).parents}
+    own = session.scalars(select(Workflow.id).where(Workflow.user_id == caller.user_id, Workflow.id.in_(ids)))
+    return [RunFolder(settings, workflow_id).results for workflow_id in own]
 
 
 def _refuse_foreign_code(given: dict[str, Any]) -> None:
