@@ -47,7 +47,7 @@ def test_every_answer_is_as_described(lab: Lab, known: dict[str, list[Any]], sco
 
 
 def ask(operation: APIOperation, mode: GenerationMode, known: dict[str, list[Any]], client: ASGIClient) -> None:
-    @settings(max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
     def answers(case: Case, data: st.DataObject) -> None:
         for name in case.path_parameters or {}:

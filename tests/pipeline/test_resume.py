@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 400  # seconds a run
+TIMEOUT = 1200  # seconds a run, which takes one or two minutes on a machine of its own
+GROWN = pytest.mark.xdist_group("grown")  # each goes on from the one before; the others can run beside them
 
 
 class Grid:
@@ -59,17 +60,24 @@ class Grid:
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    made = Grid(tmp_path_factory.mktemp("a grid"))
-    made.run("--learning_rate", "1e-2,2e-2")
-    return made
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    return Grid(tmp_path_factory.mktemp("a grid"))
 
 
+@pytest.fixture(scope="module")
+def grid(fresh: Grid) -> Grid:
+    """Two trials."""
+    fresh.run("--learning_rate", "1e-2,2e-2")
+    return fresh
+
+
+@GROWN
 def test_second_run_is_all_cached(grid: Grid) -> None:
     statuses = grid.run("--learning_rate", "1e-2,2e-2")
     assert {status for _, status in statuses} == {"CACHED"}
 
 
+@GROWN
 def test_one_more_learning_rate_trains_one_trial(grid: Grid) -> None:
     statuses = grid.run("--learning_rate", "1e-2,2e-2,3e-2")
     said = grid.logs("TRAIN_TRIALS")
@@ -80,6 +88,7 @@ def test_one_more_learning_rate_trains_one_trial(grid: Grid) -> None:
     assert statuses[("FETCH_MODEL", "CACHED")] == statuses[("TOKENIZE_DATASET", "CACHED")] == statuses[("SPLIT_DATASET", "CACHED")] == 1
 
 
+@GROWN
 def test_edit_of_shared_code_runs_again_what_depends_on_it(grid: Grid) -> None:
     stats = grid.pipeline / "bin/llamaflow/stats.py"
     stats.write_text(stats.read_text() + "\n# an edit\n")
@@ -90,14 +99,14 @@ def test_edit_of_shared_code_runs_again_what_depends_on_it(grid: Grid) -> None:
         assert (untouched, "COMPLETED") not in statuses, untouched
 
 
-def test_killed_training_goes_on_where_it_was(grid: Grid) -> None:
+def test_killed_training_goes_on_where_it_was(fresh: Grid) -> None:
     options = ("--learning_rate", "4e-2", "--num_train_epochs", "20", "--save_steps", "5", "--dtype", "float32")
-    with subprocess.Popen(grid.command(*options), cwd=grid.launch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-        kill_after_first_checkpoint(grid)
+    with subprocess.Popen(fresh.command(*options), cwd=fresh.launch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        kill_after_first_checkpoint(fresh)
         said, _ = running.communicate(timeout=TIMEOUT)
     assert running.returncode == 0, said
-    assert "goes on from the checkpoint at step" in "".join(log.read_text() for log in grid.launch.glob("work/*/*/.command.log"))
-    assert grid.statuses()[("TRAIN_TRIALS", "COMPLETED")] == 1
+    assert "goes on from the checkpoint at step" in "".join(log.read_text() for log in fresh.launch.glob("work/*/*/.command.log"))
+    assert fresh.statuses()[("TRAIN_TRIALS", "COMPLETED")] == 1
 
 
 def kill_after_first_checkpoint(grid: Grid) -> None:
@@ -108,15 +117,15 @@ def kill_after_first_checkpoint(grid: Grid) -> None:
         time.sleep(0.05)
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
+            words, directory = (process / "cmdline").read_bytes().split(b"\0"), (process / "cwd").readlink()
         except OSError:
             continue
-        if any(word.endswith(b"/bin/train_trials.py") for word in words) and grid.launch in (process / "cwd").readlink().parents:
+        if any(word.endswith(b"/bin/train_trials.py") for word in words) and grid.launch in directory.parents:
             os.kill(int(process.name), signal.SIGKILL)
 
 
-def test_of_many_sources_only_what_changed_is_read_again(grid: Grid) -> None:
-    folder = grid.launch / "my data"
+def test_of_many_sources_only_what_changed_is_read_again(fresh: Grid) -> None:
+    folder = fresh.launch / "my data"
     (folder / "wiki").mkdir(parents=True)
     (folder / "wiki/a.md").write_text("# A\n\nText.\n")
     (folder / "one.jsonl").write_text('{"text": "one"}\n')
@@ -124,7 +133,7 @@ def test_of_many_sources_only_what_changed_is_read_again(grid: Grid) -> None:
     sheet.write_text("id,path\nwiki,wiki\nlines,*.jsonl\n")
 
     def read_again() -> int:
-        done = grid.run("--input", str(sheet), "-stub-run")
+        done = fresh.run("--input", str(sheet), "-stub-run")
         assert done[("COLLECT_SOURCE", "CACHED")] + done[("COLLECT_SOURCE", "COMPLETED")] == len(sheet.read_text().splitlines()) - 1
         return done[("COLLECT_SOURCE", "COMPLETED")]
 

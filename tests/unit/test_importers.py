@@ -373,7 +373,7 @@ ENTRY_KEYS = ["path", "type", "data_files", "name", "split", "revision", "field"
 FACTORY_KEYS = sorted({*llamafactory.NAMES, *keys_of(LORA, QUANTISED, FREEZE), "pissa_init", "packing", "model_revision"})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(AXOLOTL_KEYS), VALUES, max_size=8),
     st.dictionaries(st.sampled_from(ENTRY_KEYS), VALUES, max_size=4),

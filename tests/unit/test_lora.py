@@ -58,11 +58,7 @@ def test_every_trial_of_a_pack_is_trained_as_alone(lab: Lab, mixed: list[dict[st
         for name, tensor in first.items():
             assert apart(second[name], tensor) < 1e-3
         assert json_of(alone / "adapter/adapter_config.json") == json_of(in_pack / "adapter/adapter_config.json")
-
-
-def test_trials_of_a_pack_do_differ(lab: Lab, mixed: list[dict[str, Any]], tmp_path: Path) -> None:
-    losses = [history(trained)[1]["loss"] for trained in lab.train(mixed, tmp_path)]
-    assert len({round(loss, 3) for loss in losses}) == len(losses)
+    assert len({round(history(trained)[1]["loss"], 3) for trained in together}) == len(together), "otherwise nothing is shown"
 
 
 def test_dropout_does_not_depend_on_the_pack(lab: Lab, mixed: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -24,6 +24,19 @@ OTHERS = {"continued_pretraining"}
 ROWS = 60
 
 
+@pytest.fixture(scope="module", params=RECIPES)
+def name(request: pytest.FixtureRequest) -> str:
+    """The recipe."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of rows as the recipe shows one."""
+    return dataset_of(row_of(name), tmp_path_factory.mktemp(name))
+
+
 def values_of(name: str) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load(RECIPES[name].read_text(encoding="utf-8"))
     return values
@@ -68,10 +81,9 @@ def planned_trials(name: str, lab: Lab, dataset: Path, folder: Path) -> list[dic
     return [trial for pack in packs for trial in pack["trials"]]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_plans_what_its_name_says(name: str, lab: Lab, tmp_path: Path) -> None:
+def test_a_recipe_plans_what_its_name_says(name: str, lab: Lab, dataset: Path, tmp_path: Path) -> None:
     values = values_of(name)
-    trials = [Trial.model_validate(trial) for trial in planned_trials(name, lab, dataset_of(row_of(name), tmp_path), tmp_path)]
+    trials = [Trial.model_validate(trial) for trial in planned_trials(name, lab, dataset, tmp_path)]
     assert {trial.stage for trial in trials} == {STAGE_OF.get(name, "sft")}
     assert TECHNIQUE_OF.get(name, trials[0].technique) in {trial.technique for trial in trials}
     planned = {field: {trial.hyperparameters.get(field) for trial in trials} for field in values if field in Grid.model_fields}
@@ -80,21 +92,19 @@ def test_a_recipe_plans_what_its_name_says(name: str, lab: Lab, tmp_path: Path) 
     assert {field: planned[field] for field in wanted} == wanted, "each value that the recipe gives is tried"
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_row_that_a_recipe_shows_is_what_its_stage_learns_from(name: str, tmp_path: Path) -> None:
-    types = set(json.loads((dataset_of(row_of(name), tmp_path) / "dataset.json").read_text())["types"])
+def test_the_row_that_a_recipe_shows_is_what_its_stage_learns_from(name: str, dataset: Path) -> None:
+    types = set(json.loads((dataset / "dataset.json").read_text())["types"])
     stage = STAGE_OF.get(name, "sft")
     assert types <= set(STAGES[stage].needs)
     assert (types == {"text"}) == (name in ("continued_pretraining", "from_scratch"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_trains(name: str, lab: Lab, tmp_path: Path) -> None:
+def test_a_recipe_trains(name: str, lab: Lab, dataset: Path, tmp_path: Path) -> None:
     """As it stands, but for what a model of 256 positions and a test of seconds cannot have."""
-    other = Lab(lab.model, dataset_of(row_of(name), tmp_path), tmp_path)
+    other = Lab(lab.model, dataset, tmp_path)
     small = {"max_length": 96, "num_train_epochs": 0.2, "gradient_accumulation_steps": 1, "dtype": "float32"}
-    trial = planned_trials(name, lab, other.dataset, tmp_path)[0]
+    trial = planned_trials(name, lab, dataset, tmp_path)[0]
     small |= {field: 4 for field in ("num_generations", "max_completion_length") if field in trial["hyperparameters"]}
     (trained,) = other.train([with_values(trial, **small)], tmp_path, teacher=lab.model if name == "distillation" else None)
     assert counts(trained)["status"] == "finished"

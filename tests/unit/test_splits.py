@@ -50,7 +50,7 @@ QUESTIONS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(QUESTIONS.filter(lambda records: len(records) > 10), QUESTIONS, st.randoms(use_true_random=False), st.integers(0, 9), st.floats(0, 0.5))
 def test_no_record_moves(first: Records, more: Records, random_: random.Random, seed: int, gone: float) -> None:
     asked = {str(record["messages"]) for record in first}
@@ -95,7 +95,7 @@ def assert_whole(known: dict[str, None], before: dict[str, Records], after: dict
     assert {name for name, places in where.items() if name and len(places) > 1} <= ties
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(30, 300), st.integers(1, 400), st.integers(0, 99))
 def test_shares_hold_over_all_records(first: int, more: int, seed: int) -> None:
     records = [chat(f"{number}?", "yes", source="ab"[number % 2]) for number in range(first + more)]

@@ -122,6 +122,7 @@ def test_a_reward_that_never_comes(labs: dict[str, Lab], tmp_path: Path) -> None
     assert found["reason"].startswith("no answer got any reward by pattern in 10 steps")
 
 
+@pytest.mark.slow
 def test_distillation_comes_nearer_to_the_teacher(labs: dict[str, Lab], tmp_path: Path) -> None:
     lab = labs["chat"]
     (taught,) = lab.trials(techniques="full", **QUICK | {"learning_rate": 1e-3})
@@ -192,6 +193,7 @@ def test_out_of_memory_goes_on_with_less(labs: dict[str, Lab], tmp_path: Path, m
     assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_halving_stops_the_worse_of_two(labs: dict[str, Lab], tmp_path: Path) -> None:
     lab, settings = labs["preference"], {"scheduler": "halving", "halving_min_steps": 2, "grid": "grid-1"}
     better, worse = lab.trials({"scheduler": "halving", "halving_min_steps": 2}, stage="dpo", **QUICK | {"learning_rate": "5e-3,1e-8"})

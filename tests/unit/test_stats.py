@@ -140,7 +140,7 @@ def test_holm_on_a_published_example() -> None:
     assert holm([]) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_is_between_the_raw_and_the_bonferroni_values_and_keeps_the_order(p_values: list[float]) -> None:
     adjusted = holm(p_values)

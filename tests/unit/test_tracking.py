@@ -201,6 +201,7 @@ def test_a_trial_from_the_store_is_reported_if_it_never_was(lab: Lab, address: s
     assert metrics(address, run, "loss") == curve(reused, "loss")
 
 
+@pytest.mark.slow
 def test_other_code_is_another_run(runs: Any) -> None:
     for code in ("code-1", "code-2", "code-1"):
         (server,) = servers_of(["mlflow"])
@@ -208,6 +209,7 @@ def test_other_code_is_another_run(runs: Any) -> None:
     assert sorted(run.data.tags["code"] for run in runs()) == ["code-1", "code-2"]
 
 
+@pytest.mark.slow
 def test_what_a_server_missed_follows(address: str, runs: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     (server,) = servers_of(["mlflow"])
     server.send(TRIAL, "code-1", ROWS[:2])

@@ -72,7 +72,7 @@ def test_given_test_records_never_lose(deduplicate: Deduplicate, splits: list[st
     assert left["source"] == str(kept)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([None, "train", "validation", "test"])), max_size=8), min_size=1, max_size=3))
 def test_one_of_each_is_left(deduplicate: Deduplicate, files: list[list[tuple[int, str | None]]]) -> None:
     left = deduplicate(*[[text(f"text {number}", split) for number, split in file] for file in files])

@@ -83,7 +83,7 @@ def test_digest_tells_the_splits_apart(split: Split, tmp_path: Path) -> None:
 LABELS = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=LABELS, fractions=st.tuples(st.floats(0.05, 0.45), st.floats(0.05, 0.45)), by=st.sampled_from(["source", "label"]), seed=st.integers(0, 99))
 def test_shares_hold_in_every_stratum(split: Split, sizes: list[int], fractions: tuple[float, float], by: str, seed: int) -> None:
     records = [record for number, size in enumerate(sizes) for record in texts(size, f"s{number}", label=f"l{number}")]
@@ -103,7 +103,7 @@ def test_many_small_strata_give_test_records_too(split: Split) -> None:
     assert {name: len(found) for name, found in split(records, stratify_by="label").items()} == {"train": 320, "validation": 40, "test": 40}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(st.integers(1, 5), min_size=30, max_size=60), seed=st.integers(0, 99))
 def test_equal_prompts_stay_together(split: Split, answers: list[int], seed: int) -> None:
     records = [chat(("Q " if answer % 2 else "q  ") + str(number), f"answer {answer}") for number, count in enumerate(answers) for answer in range(count)]

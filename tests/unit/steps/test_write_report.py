@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,12 @@ def test_all_sections_in_the_order_of_the_report(report: Report) -> None:
     assert json.loads((report.folder / "write_report.json").read_text())["counts"]["sections"] == ALL_SECTIONS
 
 
+@pytest.mark.slow
 def test_multiqc_makes_a_page_of_them_in_strict_mode(report: Report) -> None:
     report.grid()
     report.evaluate("owner/other-base", 0.2, kind="base", model="owner/other")  # MultiQC would take the slash for a directory
     report.write(title="Rules & answers")
-    start = time.monotonic()
     page = report.multiqc()
-    assert time.monotonic() - start < 15 * 4  # 15 s on an idle machine
     places = [page.index(f'<h2 class="mb-0" id="{name}">') for name in ALL_SECTIONS]
     assert places == sorted(places)
     assert "Rules &amp; answers" in page
@@ -119,7 +117,9 @@ def test_records_without_answers_have_a_report_without_answers(report: Report) -
     assert "Perplexity" in sections["intervals"]["data"]
 
 
-def test_nothing_that_users_write_becomes_html(report: Report) -> None:
+@pytest.fixture
+def hostile(report: Report) -> Report:
+    """A report in which everything that users write is hostile, titled so too."""
     texts = {name: [HOSTILE] * 60 for name in ("prompt", "reference", "prediction")}
     report.evaluate(f"base{HOSTILE}", 0.3, kind="base", model=HOSTILE, texts=texts)
     for place in range(2):
@@ -128,14 +128,23 @@ def test_nothing_that_users_write_becomes_html(report: Report) -> None:
     report.dataset = dataset(HOSTILE, HOSTILE)
     report.dataset["personal_data"] = {"action": "mask", "found": {HOSTILE: {"email": 1}}}
     report.receipts[0] |= {"step": HOSTILE, "versions": {HOSTILE: HOSTILE}}
-    sections = report.write(title=HOSTILE)
-    versions = yaml.safe_load((report.sections_at / "llamaflow_mqc_versions.yml").read_text())
-    for text in strings([sections, report.config(), versions]):
+    return report
+
+
+def test_nothing_that_users_write_becomes_html(hostile: Report) -> None:
+    sections = hostile.write(title=HOSTILE)
+    versions = yaml.safe_load((hostile.sections_at / "llamaflow_mqc_versions.yml").read_text())
+    for text in strings([sections, hostile.config(), versions]):
         assert "<img" not in text
         assert "script>" not in text
         assert "onerror=&#34;" in text or "onerror" not in text
     assert "&lt;img src=x" in sections["answers"]["data"]
-    page = report.multiqc()
+
+
+@pytest.mark.slow
+def test_nor_on_the_page(hostile: Report) -> None:
+    hostile.write(title=HOSTILE)
+    page = hostile.multiqc()
     assert "<img src=x" not in page
     assert re.findall(r'configTitle = "[^"]*"', page)  # the title cannot end the script's string
     assert "alert(1)</script>" not in page
