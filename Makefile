@@ -52,7 +52,7 @@ test-n8n: setup
 # Two runs at a time: in most of a run one process waits for another
 pipeline: setup
 	pytest --git-aware --workflow-threads 2 tests/pipeline/test_scenarios.yml tests/pipeline/test_snapshots.py
-	pytest -n 2 --dist loadgroup tests/pipeline/test_resume.py tests/pipeline/test_inspect.py
+	pytest -n 2 --dist loadscope tests/pipeline/test_resume.py tests/pipeline/test_inspect.py
 
 generate: setup
 	python scripts/generate.py

@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 1200  # seconds a run, which takes one or two minutes on a machine of its own
-GROWN = pytest.mark.xdist_group("grown")  # each goes on from the one before; the others can run beside them
 
 
 class Grid:
@@ -71,32 +70,30 @@ def grid(fresh: Grid) -> Grid:
     return fresh
 
 
-@GROWN
-def test_second_run_is_all_cached(grid: Grid) -> None:
-    statuses = grid.run("--learning_rate", "1e-2,2e-2")
-    assert {status for _, status in statuses} == {"CACHED"}
+class TestAGridThatGrows:
+    """Each goes on from the one before; pytest-xdist runs what is outside the class beside it (--dist loadscope)."""
 
+    def test_second_run_is_all_cached(self, grid: Grid) -> None:
+        statuses = grid.run("--learning_rate", "1e-2,2e-2")
+        assert {status for _, status in statuses} == {"CACHED"}
 
-@GROWN
-def test_one_more_learning_rate_trains_one_trial(grid: Grid) -> None:
-    statuses = grid.run("--learning_rate", "1e-2,2e-2,3e-2")
-    said = grid.logs("TRAIN_TRIALS")
-    assert said.count("was finished before") == 2
-    assert said.count("lr0.03") > 1  # the third was trained, and said so
-    assert "lr0.01-" not in said.replace("was finished before", "").split("step")[1]
-    assert grid.logs("EVALUATE_MODEL").count("was evaluated before") == 2
-    assert statuses[("FETCH_MODEL", "CACHED")] == statuses[("TOKENIZE_DATASET", "CACHED")] == statuses[("SPLIT_DATASET", "CACHED")] == 1
+    def test_one_more_learning_rate_trains_one_trial(self, grid: Grid) -> None:
+        statuses = grid.run("--learning_rate", "1e-2,2e-2,3e-2")
+        said = grid.logs("TRAIN_TRIALS")
+        assert said.count("was finished before") == 2
+        assert said.count("lr0.03") > 1  # the third was trained, and said so
+        assert "lr0.01-" not in said.replace("was finished before", "").split("step")[1]
+        assert grid.logs("EVALUATE_MODEL").count("was evaluated before") == 2
+        assert statuses[("FETCH_MODEL", "CACHED")] == statuses[("TOKENIZE_DATASET", "CACHED")] == statuses[("SPLIT_DATASET", "CACHED")] == 1
 
-
-@GROWN
-def test_edit_of_shared_code_runs_again_what_depends_on_it(grid: Grid) -> None:
-    stats = grid.pipeline / "bin/llamaflow/stats.py"
-    stats.write_text(stats.read_text() + "\n# an edit\n")
-    statuses = grid.run("--learning_rate", "1e-2,2e-2,3e-2")
-    assert statuses[("EVALUATE_MODEL", "COMPLETED")] == 4
-    assert statuses[("RANK_TRIALS", "COMPLETED")] == 1
-    for untouched in ("COLLECT_SOURCE", "CLEAN_RECORDS", "SPLIT_DATASET", "FETCH_MODEL", "TOKENIZE_DATASET", "TRAIN_TRIALS"):
-        assert (untouched, "COMPLETED") not in statuses, untouched
+    def test_edit_of_shared_code_runs_again_what_depends_on_it(self, grid: Grid) -> None:
+        stats = grid.pipeline / "bin/llamaflow/stats.py"
+        stats.write_text(stats.read_text() + "\n# an edit\n")
+        statuses = grid.run("--learning_rate", "1e-2,2e-2,3e-2")
+        assert statuses[("EVALUATE_MODEL", "COMPLETED")] == 4
+        assert statuses[("RANK_TRIALS", "COMPLETED")] == 1
+        for untouched in ("COLLECT_SOURCE", "CLEAN_RECORDS", "SPLIT_DATASET", "FETCH_MODEL", "TOKENIZE_DATASET", "TRAIN_TRIALS"):
+            assert (untouched, "COMPLETED") not in statuses, untouched
 
 
 def test_killed_training_goes_on_where_it_was(fresh: Grid) -> None:
