@@ -64,6 +64,7 @@ def test_so_many_ranks_are_kept_in_the_mean(lab: Lab, tmp_path: Path) -> None:
     assert len(set(kept)) > 1, "not the same for all layers"
 
 
+@pytest.mark.slow
 def test_after_kills_it_goes_on_as_if_nothing_had_happened(lab: Lab, tmp_path: Path) -> None:
     """While ranks are still being chosen, and after the choice."""
     trials = lab.trials(techniques="adalora", lora_r=4, num_train_epochs=6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -49,16 +50,17 @@ def labs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lab]:
     return made
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 LEARNT = [
     ("dpo", "preference", "lora"),
-    ("dpo", "preference", "full"),
+    slow("dpo", "preference", "full"),
     ("orpo", "preference", "lora"),
     ("kto", "preference", "lora"),
-    ("kto", "liked", "dora"),
+    slow("kto", "liked", "dora"),
     ("reward", "preference", "lora"),
-    ("reward", "preference", "freeze"),
+    slow("reward", "preference", "freeze"),
     ("classification", "label", "lora"),
-    ("classification", "label", "full"),
+    slow("classification", "label", "full"),
 ]
 
 

@@ -226,6 +226,7 @@ def test_what_a_server_missed_follows(address: str, runs: Any, monkeypatch: pyte
     assert capsys.readouterr().out.count("MLflow does not take") == 1
 
 
+@pytest.mark.slow
 def test_without_its_server_a_training_goes_on(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{KEY}@127.0.0.1:{(port := free_port())}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

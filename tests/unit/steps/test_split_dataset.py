@@ -83,6 +83,7 @@ def test_digest_tells_the_splits_apart(split: Split, tmp_path: Path) -> None:
 LABELS = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=LABELS, fractions=st.tuples(st.floats(0.05, 0.45), st.floats(0.05, 0.45)), by=st.sampled_from(["source", "label"]), seed=st.integers(0, 99))
 def test_shares_hold_in_every_stratum(split: Split, sizes: list[int], fractions: tuple[float, float], by: str, seed: int) -> None:
