@@ -43,7 +43,7 @@ OTHERS = ("movieReviewSnippets_GroundTruth.txt", "nytEditorialSnippets_GroundTru
 SYSTEM = "You read what customers write about products and name its sentiment in a single word."
 INSTRUCTION = "Is the sentiment of the following review negative, neutral or positive? Answer with that word only.\n\n"
 LABELS = ("negative", "neutral", "positive")
-SPLIT_SIZES = {"train": 400, "validation": 96, "test": 400}
+SPLIT_SIZES = {"train": 400, "validation": 48, "test": 400}
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 
 
