@@ -119,7 +119,7 @@ def _documents(index: Index, assigned: Numbers) -> dict[str, int]:
     """How many there are, and how many of them are in several splits, which is said."""
     found, torn = len(np.unique(index.documents[index.documents != NOTHING])), straddling(index.documents, assigned)
     if torn:
-        say(f"{torn} of {found} documents are in several splits, cut into consecutive parts: no split could hold them whole, or they came so")
+        say(f"documents in several splits: {torn} of {found}, cut into consecutive parts, since no split could hold them whole, or they came so")
     return {"found": found, "in_several_splits": torn}
 
 

@@ -67,6 +67,7 @@ def test_light_leaves_out_what_is_mostly_repetition() -> None:
         ("OK", None),
         ("When do evacuation drills take place? Twice a year, in April and October (Safety 2.7).", None),
         ("12345 67890 12345 67890", None),
+        ("[NAME aa4188cef3] 7: Please ask [NAME 36aaeb6704] about the form. [NAME 6b7bd7c1ac] 7: Please ask [NAME 3d0c407369] about the form.", None),
         ("", None),
     ],
 )

@@ -60,8 +60,9 @@ def splits(results: Results) -> dict[str, Any]:
     text = f"{sizes['train']:,} records train the models, {sizes['validation']:,} watch over the training, {sizes['test']:,} are held out for the comparison with the base."
     if straddling := results.dataset.get("prompts_in_several_splits"):
         text += f" Mind that {straddling:,} questions were given in several of these parts: the test is easier for it."
-    if torn := results.dataset.get("documents", {}).get("in_several_splits"):
-        text += f" Mind that {torn:,} documents are in several of these parts, cut where no part could hold them: the test asks about documents that were learnt from."
+    documents = results.dataset.get("documents", {})
+    if torn := documents.get("in_several_splits"):
+        text += f" Mind the documents in several of these parts, {torn:,} of {documents['found']:,}, cut where no part could hold them: the test asks about what the training has read."
     if mixture := results.dataset.get("mixture"):
         shares = ", ".join(f"{safe(source)} {part['share']:.0%} (each record {part['times']:.2g} times)" for source, part in mixture.items())
         text += f" By their weights, the sources have these shares of the training text: {shares}."

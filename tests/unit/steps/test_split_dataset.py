@@ -379,7 +379,7 @@ def test_documents_in_several_splits_are_told(split: Split, tmp_path: Path, caps
         return [{"type": "text", "text": f"{document} {number}", "meta": {"location": "x", "document_id": document}} for number in range(count)]
 
     split(sections("large", 100) + sections("small", 5))
-    assert "1 of 2 documents are in several splits" in capsys.readouterr().out
+    assert "documents in several splits: 1 of 2" in capsys.readouterr().out
     assert description(tmp_path)["documents"] == {"found": 2, "in_several_splits": 1}
     assert "1 of 2 documents and threads are in several splits" in (tmp_path / "dataset" / "README.md").read_text()
     split(texts(40))
