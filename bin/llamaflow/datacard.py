@@ -151,9 +151,15 @@ def _personal_data(personal: Mapping[str, Any]) -> str:
 
 def _splits(dataset: Mapping[str, Any]) -> str:
     settings, straddling = dataset["settings"], dataset["prompts_in_several_splits"]
+    by_hash = f"by a hash of the content and the seed {settings['split_seed']}"
+    how = (
+        by_hash
+        if settings["split_by"] == "chance"
+        else f"the newest for the test, those before them for validation, and where dates are equal or missing {by_hash}"
+    )
     text = (
         f"Splits that came with the data are kept. From the rest, {settings['validation_fraction']:.1%} was drawn for validation and {settings['test_fraction']:.1%} for the test "
-        f"within each {settings['stratify_by']}, by a hash of the content and the seed {settings['split_seed']}. Records with the same prompt, or about the same person, stay together."
+        f"within each {settings['stratify_by']}, {how}. Records with the same prompt, or about the same person, stay together."
     )
     leak = (
         f"> **Mind:** {straddling:,} prompts came in several splits, so the test is easier than it should be."

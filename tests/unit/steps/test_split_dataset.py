@@ -54,6 +54,13 @@ def test_seed_decides(split: Split) -> None:
     assert first != other
 
 
+def test_the_card_tells_how_records_were_drawn(split: Split, tmp_path: Path) -> None:
+    dated = texts(20, meta={"location": "x", "created_at": "2026-11-23"})
+    for by, said in (("chance", "within each source, by a hash of the content and the seed 42."), ("time", "within each source, the newest for the test")):
+        split(dated, split_by=by)
+        assert said in (tmp_path / "dataset" / "README.md").read_text()
+
+
 def test_content_decides_not_order(split: Split, tmp_path: Path) -> None:
     # sizes that the fractions do not divide, so that the order of the strata would show
     records = texts(44) + texts(37, "b") + [chat(f"{number}?", "yes", source=source) for number in range(33) for source in "cd"]
