@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 from name_finder import write_name_finder
+from record_files import NAMES, Split, Splits, rows, write_records
 
 # before torch is imported: no hub, one thread and no GPU, so that results are equal to the last bit
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
@@ -55,3 +56,15 @@ def careful(lab: tiny.Lab) -> dict[str, Any]:
 def undisturbed(lab: tiny.Lab, careful: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The careful trial, trained alone and in one go."""
     return lab.train([careful], tmp_path_factory.mktemp("undisturbed"))[0]
+
+
+@pytest.fixture
+def split(run_step: RunStep, tmp_path: Path) -> Split:
+    """Split records with split_dataset, into tmp_path/dataset; returns those of each split."""
+
+    def run(records: list[dict[str, Any]], *more: Any, weights: dict[str, float] | None = None, **splitting: Any) -> Splits:
+        path = write_records(tmp_path / "deduplicated.parquet", records)
+        run_step("split_dataset", ["--records", path, *more, "--outdir", tmp_path], {"splitting": splitting, "weights": weights or {}})
+        return {name: rows(tmp_path / "dataset" / f"{name}.parquet") for name in NAMES}
+
+    return run

@@ -5,27 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from typing import Any
 
+from web_servers import Handler, running
+
 COMMIT = "c0ffee" * 6 + "c0de"
 TOKEN = "secret-of-the-test"
-
-
-class _Answering(BaseHTTPRequestHandler):
-    def answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @contextmanager
@@ -36,47 +24,41 @@ def hub(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
     """
     fetched: list[str] = []
 
-    class Handler(_Answering):
-        def do_GET(self) -> None:
+    class Answering(Handler):
+        def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
             path = self.path.partition("?")[0]
             if not re.match(r"/(api/)?datasets/owner/data(/|$)", path) or self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+                self.send(404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b"{}")
             elif found := re.match(r"/datasets/owner/data/resolve/\w+/(.*)", path):
                 fetched.append(found[1])
-                self.answer(200, files[found[1]] if "short" not in found[1] else b"{", _known(files[found[1]]))
+                self.send(200, _known(files[found[1]]), files[found[1]] if "short" not in found[1] else b"{")
             elif found := re.match(r"/api/datasets/owner/data/tree/\w+/?(.*)", path):
                 self.listing(found[1], "recursive=true" in self.path.lower())
             elif path.endswith(("/data", "/main", COMMIT)):
-                self.answer(200, json.dumps({"id": "owner/data", "sha": COMMIT, "siblings": []}).encode())
+                self.send(200, {}, json.dumps({"id": "owner/data", "sha": COMMIT, "siblings": []}).encode())
             else:
-                self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+                self.send(404, {"X-Error-Code": "RevisionNotFound"}, b"{}")
 
-        def do_HEAD(self) -> None:
+        def do_HEAD(self) -> None:  # noqa: N802 - http.server calls it so
             name = self.path.split("/", 6)[6]
             self.send_response(200)
             for header, value in {"Content-Length": str(len(files[name])), **_known(files[name])}.items():
                 self.send_header(header, value)
             self.end_headers()
 
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 - http.server calls it so
             """Only the paths of files are asked for."""
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]
-            self.answer(200, json.dumps([_entry(name, files[name]) for name in asked if name in files]).encode())
+            self.send(200, {}, json.dumps([_entry(name, files[name]) for name in asked if name in files]).encode())
 
         def listing(self, folder: str, recursive: bool) -> None:
             folders = {str(parent): b"" for name in files for parent in PurePosixPath(name).parents if parent.name}
             below = {name: content for name, content in {**folders, **files}.items() if PurePosixPath(folder) in PurePosixPath(name).parents}
             found = [_entry(name, content) for name, content in below.items() if recursive or PurePosixPath(name).parent == PurePosixPath(folder)]
-            self.answer(200, json.dumps(found).encode()) if found else self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            self.send(200, {}, json.dumps(found).encode()) if found else self.send(404, {"X-Error-Code": "EntryNotFound"}, b"{}")
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", fetched
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Answering) as address:
+        yield address, fetched
 
 
 def _known(content: bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ import zstandard
 from llamaflow.records import ParquetWriter, content_id
 
 ENDINGS = {"jsonl": ".jsonl", "json": ".json", "csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "txt": ".txt", "markdown": ".md"}
+Splits = dict[str, list[dict[str, Any]]]
+Split = Callable[..., Splits]  # the fixture `split`
+NAMES = ("train", "validation", "test")
 PACKERS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
 
 
@@ -56,3 +59,16 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def receipt(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def texts(count: int, source: str = "faq", **more: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": f"{source} text {number}", "source": source, **more} for number in range(count)]
+
+
+def described(folder: Path) -> Any:
+    """What split_dataset says of the data set in a folder."""
+    return receipt(folder / "dataset" / "dataset.json")
+
+
+def ids(splits: Splits) -> dict[str, set[str]]:
+    return {name: {record["id"] for record in records} for name, records in splits.items()}

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from configurations import CHAT, EXAMPLES, FREEZE, FULL, LORA, QLORA, QUANTISED, lay_out
+from hypothesis import given
 from hypothesis import strategies as st
-from tiny import ROOT
 
 import import_config
 from llamaflow.errors import UsageError
-from llamaflow.importers import axolotl, convert, llamafactory
+from llamaflow.importers import convert
 from llamaflow.importers.conversion import APPROXIMATED, NO_COUNTERPART, NOT_NEEDED, SAME, Conversion
 from llamaflow.importers.writing import scalar
 from llamaflow.params import Params
 from llamaflow.trials import STAGES
 from llamaflow.validation import resolve
 
-# laid out as the examples that come with the tools
-DATA = ROOT / "tests/data/importers"
-EXAMPLES = {path.stem.partition("-")[2]: path.read_text() for path in sorted(DATA.glob("*.yaml"))}
-QLORA, CHAT, FULL = (EXAMPLES[name] for name in ("qlora", "chat", "full"))  # axolotl's
-LORA, QUANTISED, FREEZE = (EXAMPLES[name] for name in ("lora", "quantised", "freeze"))  # LLaMA-Factory's
 STAGE_HYPERPARAMETERS = {name for traits in STAGES.values() for name in traits.own}
 # told of under the key of what they belong to
 COMPANIONS = {"adapter", "load_in_4bit", "stage", "trl", "revision_of_model", "datasets", "test_datasets", "dataset", "eval_dataset"}
@@ -42,14 +35,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def lay_out(root: Path) -> None:
-    (root / "data").mkdir()
-    (root / "files").mkdir()
-    for name in ("a.jsonl", "b.csv", "README"):
-        (root / "files" / name).write_text("")
-    shutil.copy(DATA / "dataset_info.json", root / "data")
-
-
 def converted(text: str) -> Conversion:
     return convert(yaml.safe_load(text), Path())
 
@@ -60,10 +45,6 @@ def imported(text: str, sweep: str | None = None) -> tuple[dict[str, Any], list[
     Path("sweep.yaml").write_text(sweep or "")
     report = import_config.run(Path("config.yaml"), Path("sweep.yaml") if sweep else None, Path("params.yaml"))
     return yaml.safe_load(Path("params.yaml").read_text()), report
-
-
-def keys_of(*texts: str) -> set[str]:
-    return {key for text in texts for key in yaml.safe_load(text)}
 
 
 def kinds(conversion: Conversion) -> dict[str, str]:
@@ -357,42 +338,6 @@ def test_no_key_breaks_out_of_its_line(folder: Path) -> None:
         "warmup_steps",
     }
     assert "  x y: 1 (- z): LlamaFlow has no such setting" in report
-
-
-VALUES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-3, 5000),
-    st.floats(width=32),
-    st.sampled_from(["", "auto", "1e-4", "all", "lora", "a,b", "acme/b", "x.csv", "\n", "\a", "../y", "nan"]),
-    st.lists(st.sampled_from(["q_proj", 1, None, ["a"]]), max_size=2),
-    st.dictionaries(st.sampled_from(["path", "type", "role"]), st.sampled_from(["a.csv", 1, ["b"]]), max_size=2),
-)
-AXOLOTL_KEYS = sorted({*axolotl.NAMES, *keys_of(QLORA, CHAT, FULL), "peft_init_lora_weights", "chat_template_jinja", "warmup_ratio"})
-ENTRY_KEYS = ["path", "type", "data_files", "name", "split", "revision", "field", "field_messages", "message_property_mappings", "roles", "message_field_role"]
-FACTORY_KEYS = sorted({*llamafactory.NAMES, *keys_of(LORA, QUANTISED, FREEZE), "pissa_init", "packing", "model_revision"})
-
-
-@settings(max_examples=100)
-@given(
-    st.dictionaries(st.sampled_from(AXOLOTL_KEYS), VALUES, max_size=8),
-    st.dictionaries(st.sampled_from(ENTRY_KEYS), VALUES, max_size=4),
-    st.dictionaries(st.sampled_from(FACTORY_KEYS), VALUES, max_size=8),
-)
-def test_whatever_the_values_the_result_can_be_run_or_is_refused(one: dict[str, Any], entry: dict[str, Any], other: dict[str, Any]) -> None:
-    with TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        lay_out(root)
-        configs = {"axolotl": {"base_model": "acme/a", "datasets": [{"path": "b.csv"}, entry]} | one}
-        configs["factory"] = {"model_name_or_path": "acme/a", "dataset": "identity", "dataset_dir": str(root / "data")} | other
-        for name, config in configs.items():
-            path = root / f"{name}.yaml"
-            path.write_text(yaml.safe_dump(config))
-            try:
-                import_config.run(path, None, root / f"{name}.params.yaml")
-            except UsageError:
-                continue
-            assert isinstance(resolve(yaml.safe_load((root / f"{name}.params.yaml").read_text())), Params)
 
 
 @pytest.mark.parametrize(("example", "key"), [(QLORA, "curriculum_sampling"), (LORA, "disable_shuffling")])

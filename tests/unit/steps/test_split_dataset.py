@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_files import chat, receipt, rows, write_records
+from record_files import NAMES, Split, chat, described, ids, rows, texts, write_records
 
 from llamaflow.records import DroppedWriter
-
-Splits = dict[str, list[dict[str, Any]]]
-Split = Callable[..., Splits]
-NAMES = ("train", "validation", "test")
-
-
-@pytest.fixture
-def split(run_step: Any, tmp_path: Path) -> Split:
-    def run(records: list[dict[str, Any]], *more: Any, weights: dict[str, float] | None = None, **splitting: Any) -> Splits:
-        path = write_records(tmp_path / "deduplicated.parquet", records)
-        run_step("split_dataset", ["--records", path, *more, "--outdir", tmp_path], {"splitting": splitting, "weights": weights or {}})
-        return {name: rows(tmp_path / "dataset" / f"{name}.parquet") for name in NAMES}
-
-    return run
-
-
-def texts(count: int, source: str = "faq", **more: Any) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": f"{source} text {number}", "source": source, **more} for number in range(count)]
-
-
-def ids(splits: Splits) -> dict[str, set[str]]:
-    return {name: {record["id"] for record in records} for name, records in splits.items()}
-
-
-def description(tmp_path: Path) -> Any:
-    return receipt(tmp_path / "dataset" / "dataset.json")
 
 
 def test_fractions(split: Split) -> None:
@@ -54,37 +27,30 @@ def test_seed_decides(split: Split) -> None:
     assert first != other
 
 
-def test_the_card_tells_how_records_were_drawn(split: Split, tmp_path: Path) -> None:
-    dated = texts(20, meta={"location": "x", "created_at": "2026-11-23"})
-    for by, said in (("chance", "within each source, by a hash of the content and the seed 42."), ("time", "within each source, the newest for the test")):
-        split(dated, split_by=by)
-        assert said in (tmp_path / "dataset" / "README.md").read_text()
-
-
 def test_content_decides_not_order(split: Split, tmp_path: Path) -> None:
     # sizes that the fractions do not divide, so that the order of the strata would show
     records = texts(44) + texts(37, "b") + [chat(f"{number}?", "yes", source=source) for number in range(33) for source in "cd"]
-    first, first_description = ids(split(records)), description(tmp_path)
+    first, first_description = ids(split(records)), described(tmp_path)
     for seed in range(5):
         random.Random(seed).shuffle(records)
         assert ids(split(records)) == first
-        assert description(tmp_path) == first_description
+        assert described(tmp_path) == first_description
 
 
 def test_digest_tells_content_and_split(split: Split, tmp_path: Path) -> None:
     digests = set()
     for records, seed in ((texts(40), 42), (texts(41), 42), (texts(40), 43)):
         split(records, split_seed=seed)
-        digests.add(description(tmp_path)["sha256"])
+        digests.add(described(tmp_path)["sha256"])
     assert len(digests) == 3
 
 
 def test_digest_tells_the_splits_apart(split: Split, tmp_path: Path) -> None:
     records = [{**record, "split": NAMES[number % 3]} for number, record in enumerate(texts(9))]
     split(records)
-    first = description(tmp_path)["sha256"]
+    first = described(tmp_path)["sha256"]
     split([{**record, "split": NAMES[(number + 1) % 3]} for number, record in enumerate(texts(9))])
-    assert description(tmp_path)["sha256"] != first
+    assert described(tmp_path)["sha256"] != first
 
 
 LABELS = st.lists(st.integers(1, 60), min_size=1, max_size=6)
@@ -160,7 +126,7 @@ def test_given_train_records_never_become_test_records(split: Split, tmp_path: P
     splits = split(train + test + free)
     assert "train" not in {record["split"] for record in splits["test"]}
     assert {record["messages"][1]["content"] for record in splits["validation"]} <= {"yes", "maybe"}
-    assert description(tmp_path)["prompts_in_several_splits"] == 10
+    assert described(tmp_path)["prompts_in_several_splits"] == 10
     # a free record whose prompt was given as test follows it there, the prompts of train records stay out of it
     assert {record["messages"][0]["content"] for record in splits["test"]} & {f"{number}?" for number in range(10, 50)} == set()
     assert {f"{number}?" for number in range(10)} <= {record["messages"][0]["content"] for record in splits["test"] if record["split"] is None}
@@ -184,87 +150,6 @@ def test_empty_split(split: Split, tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"the split {empty!r} would be empty" in message
     assert f"--{'test' if empty == 'test' else 'validation'}_fraction" in message
     assert not (tmp_path / "dataset").exists()
-
-
-def test_description(split: Split, tmp_path: Path) -> None:
-    meta = {"location": "a", "language": "pt", "license": "MIT"}
-    records = texts(20, "a", meta=meta, label="x") + [chat(f"{number}?", "yes", source="b") for number in range(20)]
-    split(records)
-    made = description(tmp_path)
-    assert made["splits"] == {"train": 32, "validation": 4, "test": 4}
-    assert made["sources"] == {
-        "a": {"train": 16, "validation": 2, "test": 2, "license": "MIT", "type": "text"},
-        "b": {"train": 16, "validation": 2, "test": 2, "license": None, "type": "chat"},
-    }
-    assert made["labels"] == {"x": {"train": 16, "validation": 2, "test": 2}}
-    assert made["types"] == {"chat": 20, "text": 20}
-    assert made["languages"] == {"pt": 20, "unknown": 20}
-    assert sum(made["characters"][name]["total"] for name in NAMES) == sum(len(f"a text {number}") + len(f"{number}?yes") for number in range(20))
-    assert made["settings"] == {
-        "validation_fraction": 0.1,
-        "test_fraction": 0.1,
-        "max_repeats": 4.0,
-        "stratify_by": "source",
-        "group_by": "document",
-        "split_by": "chance",
-        "split_seed": 42,
-    }
-    assert made["funnel"] == []
-
-
-def test_texts_tell_what_there_is_to_train_on(split: Split, tmp_path: Path) -> None:
-    turns = {name: [{"role": "assistant", "content": f"{name} é"}] for name in ("chosen", "rejected")}
-    preference = {"type": "preference", "source": "b", "prompt": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Why?"}], **turns}
-    given = [{"type": "text", "text": "four", "split": "train"}, chat("Who?", "I", split="train"), {**preference, "split": "train"}]
-    others = [{"type": "text", "text": f"{name} text", "split": name} for name in NAMES[1:]]
-    split(given + others)
-    made = description(tmp_path)
-    characters = len("four" + "Who?I" + "Be briefWhy?chosen é")
-    assert made["texts"]["train"] == {"characters": characters, "bytes": characters + 1, "conversations": 2, "messages": 5, "system_messages": 1}
-    assert made["texts"]["test"] == {"characters": 9, "bytes": 9, "conversations": 0, "messages": 0, "system_messages": 0}
-    assert made["characters"]["train"]["total"] == characters + len("rejected é")
-
-
-def test_funnel_and_dropped_records_of_all_steps(split: Split, run_step: Any, tmp_path: Path) -> None:
-    steps = {}
-    for number, source in enumerate(("b", "a")):
-        place = tmp_path / source
-        place.mkdir()
-        (place / "x.jsonl").write_text("".join(f'{{"text": "text {line}"}}\n' for line in range(30 - number * 28)) + '{"text": ""}\n{\n')
-        collection = {"collection": {"max_dropped_fraction": 0.5}}
-        run_step("collect_source", ["--path", place / "x.jsonl", "--outdir", place], {"source": {"id": source, "path": "x.jsonl"}, **collection})
-        run_step("clean_records", ["--records", place / "collected.parquet", "--outdir", place], collection)
-        steps[source] = place
-    run_step("deduplicate_records", ["--records", *(place / "cleaned.parquet" for place in steps.values()), "--outdir", tmp_path], {})
-    receipts, dropped = ([*sorted(tmp_path.rglob(pattern))] for pattern in ("*.json", "*.dropped.parquet"))
-    split(rows(tmp_path / "deduplicated.parquet"), "--receipts", *receipts, "--dropped", *dropped)
-    assert [(entry["step"], entry["source"], entry["kept"], entry["dropped"]) for entry in description(tmp_path)["funnel"]] == [
-        ("collect_source", "a", 3, {"not valid JSON": 1}),
-        ("collect_source", "b", 31, {"not valid JSON": 1}),
-        ("clean_records", "a", 2, {"empty": 1}),
-        ("clean_records", "b", 30, {"empty": 1}),
-        ("deduplicate_records", "a", 0, {"exact duplicate": 2}),
-        ("deduplicate_records", "b", 30, {}),
-    ]
-    assert description(tmp_path)["sources"]["a"] == {"train": 0, "validation": 0, "test": 0, "license": None, "type": None}
-    assert Counter(row["reason"] for row in rows(tmp_path / "dataset" / "dropped.parquet")) == {"not valid JSON": 2, "empty": 2, "exact duplicate": 2}
-    assert receipt(tmp_path / "split_dataset.json")["counts"] == {"records": 30, "splits": {"train": 24, "validation": 3, "test": 3}}
-
-
-def test_skipped_sources_are_listed(split: Split, run_step: Any, tmp_path: Path) -> None:
-    settings = {"source": {"id": "gone", "path": "gone.csv"}, "collection": {"on_source_error": "skip"}}
-    run_step("collect_source", ["--outdir", tmp_path], settings)
-    split(
-        [chat(f"{number}?", "A.") for number in range(20)],
-        "--receipts",
-        tmp_path / "collect_source.json",
-        "--dropped",
-        tmp_path / "collect_source.dropped.parquet",
-    )
-    made = description(tmp_path)
-    assert "gone.csv is not there" in made["skipped_sources"]["gone"]
-    assert made["sources"]["gone"]["train"] == 0
-    assert [row["reason"] for row in rows(tmp_path / "dataset" / "dropped.parquet")] == ["source that cannot be read"]
 
 
 def test_dropped_writer_takes_broken_unicode(tmp_path: Path) -> None:
@@ -320,22 +205,6 @@ def test_nothing_is_written_of_people_to_be_erased(split: Split, tmp_path: Path)
     assert ["of" in row["record"] for row in left] == [False, True, True, False]
 
 
-def test_an_earlier_run_and_leaks_are_described(split: Split, tmp_path: Path) -> None:
-    asked = [chat(f"what is the number that comes after {number} and before the one that follows it?", "so") for number in range(40)]
-    before = split(asked)
-    assert description(tmp_path)["previous"] is None
-    (tmp_path / "dataset").rename(tmp_path / "data")
-    leak = before["test"][0]["messages"][0]["content"]
-    after = split([*asked, *texts(40), chat("Who?", f"He said: {leak}", split="train")], "--previous", tmp_path / "data")
-    assert all(ids(before)[name] <= ids(after)[name] for name in NAMES)
-    made = description(tmp_path)
-    assert made["previous"]["kept"] == {"train": 32, "validation": 4, "test": 4}
-    assert made["previous"]["new"] == {"train": 33, "validation": 4, "test": 4}
-    assert made["leakage"]["train"]["test"] == 1
-    assert "previous_dataset" not in made["settings"]
-    assert {f"previous/{name}.parquet" for name in NAMES} <= set(receipt(tmp_path / "split_dataset.json")["inputs"])
-
-
 def test_an_earlier_run_that_cannot_be_meant(split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     split(texts(40))
     (tmp_path / "dataset").rename(tmp_path / "data")
@@ -361,9 +230,9 @@ def test_sources_have_the_shares_of_their_weights(split: Split, tmp_path: Path) 
     assert counts["y"] == 4 * sum(record["source"] == "y" for record in plain["train"])
     assert abs(len(mixed["train"]) - len(plain["train"])) <= 2
     assert (mixed["validation"], mixed["test"]) == (plain["validation"], plain["test"])
-    made = description(tmp_path)["mixture"]
+    made = described(tmp_path)["mixture"]
     assert made["y"] == {"weight": 1, "records": 8, "times": 4.0, "share": pytest.approx(0.332)}
-    assert description(tmp_path)["splits"]["train"] == len(mixed["train"])
+    assert described(tmp_path)["splits"]["train"] == len(mixed["train"])
     assert "| y | 1 | 8 | 4.0 | 33.2% |" in (tmp_path / "dataset" / "README.md").read_text()
 
 
@@ -379,18 +248,6 @@ def test_questions_generated_from_one_text_stay_together(split: Split) -> None:
     texts_of = {name: {record["meta"]["location"].partition("[")[0] for record in records} for name, records in made.items()}
     assert sum(map(len, texts_of.values())) == 30
     assert {name: len(records) for name, records in made.items()} == {"train": 72, "validation": 9, "test": 9}
-
-
-def test_documents_in_several_splits_are_told(split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def sections(document: str, count: int) -> list[dict[str, Any]]:
-        return [{"type": "text", "text": f"{document} {number}", "meta": {"location": "x", "document_id": document}} for number in range(count)]
-
-    split(sections("large", 100) + sections("small", 5))
-    assert "documents in several splits: 1 of 2" in capsys.readouterr().out
-    assert description(tmp_path)["documents"] == {"found": 2, "in_several_splits": 1}
-    assert "1 of 2 documents and threads are in several splits" in (tmp_path / "dataset" / "README.md").read_text()
-    split(texts(40))
-    assert description(tmp_path)["documents"] == {"found": 0, "in_several_splits": 0}
 
 
 def test_a_conversation_of_somebody_to_be_erased_leaves_nothing_behind(split: Split, tmp_path: Path) -> None:
