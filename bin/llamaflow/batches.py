@@ -6,6 +6,8 @@ if there is one), and each token sees the prefix and its own example alone: the 
 
 from __future__ import annotations
 
+import functools
+import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,9 @@ class Row:
     owners: Array
     members: tuple[tuple[int, int], ...]
 
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -46,7 +51,7 @@ class Family:
     prefix: int
     examples: list[Example]
 
-    @property
+    @functools.cached_property
     def rests(self) -> list[int]:
         return [len(ids) - self.prefix for ids, _ in self.examples]
 
@@ -76,10 +81,8 @@ class Batch:
 
 
 def make_batch(examples: Sequence[Example], *, packing: bool, sharing: bool = False) -> Batch:
-    """All examples in one batch of the length that costs least."""
-    families = families_of(examples, sharing=sharing)
-    length = row_length(families, packing=packing)
-    return stack(rows_of(families, length, packing=packing), length)
+    """All examples in one batch."""
+    return stack(rows_of(families_of(examples, sharing=sharing), packing=packing))
 
 
 def families_of(examples: Sequence[Example], *, sharing: bool) -> list[Family]:
@@ -105,38 +108,41 @@ def _common_prefix(examples: Sequence[Example]) -> int:
     return length
 
 
-def row_length(families: Iterable[Family], *, packing: bool) -> int:
-    """The row length, a multiple of MULTIPLE, whose rows cost least: few tokens of padding and of repeated prefixes, short attention."""
-    families = list(families)
-    longest = _rounded(max(family.prefix + rest for family in families for rest in family.rests))
-    if not packing or longest >= LONG:
-        return longest
-    whole = _rounded(max(family.prefix + sum(family.rests) for family in families))
-    return min(range(longest, min(whole, LONG) + 1, MULTIPLE), key=lambda length: _cost(families, length))
-
-
-def _cost(families: Iterable[Family], length: int) -> float:
-    rows = sum(_rows_needed(family, length - family.prefix) for family in families)
-    return rows * length * (1 + length / ATTENTION)
-
-
-def _rows_needed(family: Family, room: int) -> int:
-    """What the best packing could reach: a row cannot hold two rests that are longer than half of it."""
-    rests = family.rests
-    return max(math.ceil(sum(rests) / room), sum(2 * rest > room for rest in rests))
-
-
-def _rounded(length: int) -> int:
-    return math.ceil(length / MULTIPLE) * MULTIPLE
-
-
-def rows_of(families: Iterable[Family], length: int, *, packing: bool) -> list[Row]:
-    """Lay examples out in rows of at most `length` tokens; without packing every example has its own row, in order."""
+def rows_of(families: Iterable[Family], *, packing: bool) -> list[Row]:
+    """Lay examples out in the rows that cost least; without packing every example has its own row, in order."""
     rows = []
     for family in families:
-        shared = pack(family.rests, length - family.prefix) if packing else [[index] for index in range(len(family.examples))]
+        shared = cheapest(family) if packing else [[index] for index in range(len(family.examples))]
         rows += [_row(family, row) for row in shared]
     return rows
+
+
+def cheapest(family: Family) -> list[list[int]]:
+    """Which examples share a row: few tokens of padding and of repeated prefixes, short attention."""
+
+    def cost(rows: Sequence[Sequence[int]]) -> float:
+        length = rounded(family.prefix + max(sum(family.rests[index] for index in row) for row in rows))
+        return len(rows) * length * (1 + length / ATTENTION) if length <= LONG or len(rows) == len(family.rests) else math.inf
+
+    return min((balanced(family.rests, count) for count in range(1, len(family.rests) + 1)), key=cost)
+
+
+def balanced(lengths: Sequence[int], rows: int) -> list[list[int]]:
+    """Examples in so many rows of about equal length: the longest first, each into the row that is shortest by then.
+
+    "Bounds on Multiprocessing Timing Anomalies", Graham 1969, https://doi.org/10.1137/0117039.
+    """
+    members: list[list[int]] = [[] for _ in range(rows)]
+    shortest = [(0, row) for row in range(rows)]
+    for index in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        length, row = shortest[0]
+        members[row].append(index)
+        heapq.heapreplace(shortest, (length + lengths[index], row))
+    return members
+
+
+def rounded(length: int) -> int:
+    return math.ceil(length / MULTIPLE) * MULTIPLE
 
 
 def _row(family: Family, indices: Sequence[int]) -> Row:
@@ -153,33 +159,15 @@ def _row(family: Family, indices: Sequence[int]) -> Row:
     return Row(input_ids, learnt, positions, owned, members)
 
 
-def stack(rows: Sequence[Row], length: int) -> Batch:
-    """Rows as one batch; padding is one more example at the end of a row, which carries no labels."""
+def stack(rows: Sequence[Row]) -> Batch:
+    """Rows as one batch of the longest one's length; padding is one more example at the end of a row, which carries no labels."""
     import torch
 
+    length = rounded(max(len(row) for row in rows))
+
     def column(name: str, fill: int) -> torch.Tensor:
-        parts = [np.pad(getattr(row, name), (0, length - len(row.input_ids)), constant_values=fill) for row in rows]
+        parts = [np.pad(getattr(row, name), (0, length - len(row)), constant_values=fill) for row in rows]
         return torch.from_numpy(np.stack(parts))
 
-    places = [np.concatenate([row.position_ids, np.arange(length - len(row.input_ids))]) for row in rows]
+    places = [np.concatenate([row.position_ids, np.arange(length - len(row))]) for row in rows]
     return Batch(column("input_ids", 0), column("labels", IGNORED), torch.from_numpy(np.stack(places)), column("owners", PADDING))
-
-
-def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
-    """Best-fit decreasing bin packing: which examples share a row of at most row_length tokens.
-
-    "Fewer Truncations Improve Language Modeling", Ding et al. 2024, https://arxiv.org/abs/2404.10830.
-    """
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        fitting = [row for row, free in enumerate(room) if free >= lengths[index]]
-        if fitting:
-            best = min(fitting, key=room.__getitem__)
-        else:
-            best = len(rows)
-            rows.append([])
-            room.append(row_length)
-        rows[best].append(index)
-        room[best] -= lengths[index]
-    return rows

@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from llamaflow.batches import IGNORED, PADDING, PREFIX, Batch
+from llamaflow.attention import NAME, mask_of, reach
+from llamaflow.batches import IGNORED, PADDING, Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,8 +52,13 @@ class CompletionLoss:
         """Where positions restart, transformers itself keeps examples from seeing each other; a shared prefix needs a mask."""
         if self._after_virtual_tokens:
             return {"input_ids": batch.input_ids, "attention_mask": (batch.owners != PADDING).long(), "use_cache": False}
-        mask = prefix_mask(batch.owners, self.model.dtype) if batch.shares_prefixes else None
+        mask = mask_of(batch.owners, self.model.dtype) if batch.shares_prefixes or self._masks(batch) else None
         return {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "attention_mask": mask, "use_cache": False}
+
+    def _masks(self, batch: Batch) -> bool:
+        """Whether the examples have a mask of ours without a shared prefix too, which is faster where the attention is ours."""
+        config = self.model.config.get_text_config()
+        return config._attn_implementation == NAME and reach(config) > int(batch.position_ids.max())
 
     def _through_head(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return cross_entropy(self.model.get_output_embeddings()(hidden).float(), labels, reduction="none")
@@ -74,14 +80,3 @@ def virtual_tokens(model: Any) -> int:
     """How many trained tokens stand before every text: with prompt and prefix tuning, else 0."""
     config = getattr(model, "active_peft_config", None)
     return config.num_virtual_tokens if config is not None and config.is_prompt_learning else 0
-
-
-def prefix_mask(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What to add to attention scores [rows, 1, tokens, tokens]: 0 where a token sees another, else the most negative number.
-
-    A token sees what stands before it in its own example and in the prefix.
-    """
-    tokens = owners.shape[1]
-    before = torch.ones(tokens, tokens, dtype=torch.bool, device=owners.device).tril()
-    seen = before & ((owners[:, None, :] == owners[:, :, None]) | (owners[:, None, :] == PREFIX))
-    return torch.zeros(seen.shape, dtype=dtype, device=owners.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]

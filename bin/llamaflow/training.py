@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from llamaflow.batches import IGNORED, Family, Row, families_of, row_length, rows_of, stack
+from llamaflow.attention import reach
+from llamaflow.batches import IGNORED, Family, Row, families_of, rounded, rows_of, stack
 from llamaflow.errors import TemporaryError, is_out_of_memory
 from llamaflow.halving import Halving
 from llamaflow.learner import Learner
@@ -28,6 +29,7 @@ from llamaflow.techniques import Trainable
 
 Owned = tuple[Learner, Row]
 Families = dict[Learner, list[Family]]
+Rows = dict[Learner, list[Row]]
 
 WITHOUT_GRADIENTS = 4  # times as many tokens at once: no layer's activations are kept
 
@@ -53,7 +55,12 @@ class PackTraining:
         with self._precision():
             self.loss = CompletionLoss(trainable.model)
         self.tokens_at_once = TOKENS_AT_ONCE[device()]
-        self.masks = trainable.model.config._attn_implementation != "flash_attention_2"  # which knows no mask like that of a shared prefix
+        config, first = trainable.model.config.get_text_config(), learners[0].values
+        self.packing = bool(first["packing"]) and reach(config) > 0
+        if first["packing"] and not self.packing:
+            say("packing is off: some layers of this architecture are no attention, and would let examples in a row see each other")
+        # FlashAttention knows no mask like that of a shared prefix
+        self.sharing = self.packing and config._attn_implementation != "flash_attention_2" and reach(config) >= first["max_length"]
 
     def run(self) -> Iterator[tuple[Learner, Outcome]]:
         """Yield each trial as it ends. Raises TemporaryError on SIGTERM, after all others are saved."""
@@ -71,35 +78,39 @@ class PackTraining:
     def _step(self, active: Sequence[Learner]) -> None:
         """One optimiser step of every trial: the mean loss over all labelled tokens of its examples."""
         start = time.monotonic()
-        families = {learner: families_of(learner.next_examples(), sharing=learner.sharing and self.masks) for learner in active}
-        losses, rows = self._gradients(families)
-        seconds = (time.monotonic() - start) / sum(rows.values())
+        families = {learner: families_of(learner.next_examples(), sharing=learner.sharing and self.sharing) for learner in active}
+        losses, sizes = self._gradients(families)
+        seconds = (time.monotonic() - start) / sum(sizes.values())
         for learner in active:
             tokens = sum(len(ids) for family in families[learner] for ids, _ in family.examples)
             try:
-                learner.update(losses[learner], tokens, seconds * rows[learner])
+                learner.update(losses[learner], tokens, seconds * sizes[learner])
             except Diverged as diverged:
                 learner.end("failed", str(diverged))
 
     def _gradients(self, families: Families) -> tuple[dict[Learner, float], dict[Learner, int]]:
-        """The loss and the rows of each trial. Out of memory, everything is done again in smaller pieces."""
-        first, (length, rows) = next(iter(families)), self._laid_out(families)
+        """The loss of each trial, and the tokens of its rows. Out of memory, everything is done again in smaller pieces."""
+        first, rows = next(iter(families)), self._laid_out(families)
         while True:
             try:
                 self.trainable.model.train()
                 torch.manual_seed(first.values["seed"] + first.state.step)  # for models with dropout of their own
-                return self._pass(length, rows), {learner: len(own) for learner, own in rows.items()}
+                return self._pass(rows), {learner: sum(map(len, own)) for learner, own in rows.items()}
             except Exception as error:
-                if not is_out_of_memory(error) or not self._can_do_with_less(length):
+                if not is_out_of_memory(error) or not self._can_do_with_less(rows):
                     raise
             for learner in families:
                 learner.optimizer.zero_grad()
 
-    def _can_do_with_less(self, length: int) -> bool:
+    def _laid_out(self, families: Families) -> Rows:
+        """The rows of each trial, the longest first."""
+        return {learner: sorted(rows_of(own, packing=self.packing), key=len, reverse=True) for learner, own in families.items()}
+
+    def _can_do_with_less(self, rows: Rows) -> bool:
         """Half the rows at once or, if it is one already, the activations computed again on the way back: Chen et al. 2016, https://arxiv.org/abs/1604.06174."""
-        at_once, model = max(1, self.tokens_at_once // length), self.trainable.model
-        if at_once > 1:
-            self.tokens_at_once = at_once // 2 * length
+        longest, model = rounded(max(len(row) for own in rows.values() for row in own)), self.trainable.model
+        if (at_once := self.tokens_at_once // longest) > 1:
+            self.tokens_at_once = at_once // 2 * longest
             say(f"out of memory: goes on with at most {self.tokens_at_once} tokens at once")
         elif model.supports_gradient_checkpointing and not model.is_activation_checkpointing:
             model.activation_checkpointing_enable()
@@ -110,27 +121,20 @@ class PackTraining:
             torch.cuda.empty_cache()
         return True
 
-    def _laid_out(self, families: Families) -> tuple[int, dict[Learner, list[Row]]]:
-        """The length of all rows, and the rows of each trial."""
-        packing = bool(next(iter(families)).values["packing"])
-        length = row_length((family for own in families.values() for family in own), packing=packing)
-        return length, {learner: rows_of(own, length, packing=packing) for learner, own in families.items()}
-
-    def _pass(self, length: int, rows: dict[Learner, list[Row]]) -> dict[Learner, float]:
+    def _pass(self, rows: Rows) -> dict[Learner, float]:
         """The loss of each trial: its rows go through the model, in pieces, and each piece's gradients back if the model is in training mode."""
         labelled = {learner: max(1, sum(int((row.labels != IGNORED).sum()) for row in own)) for learner, own in rows.items()}
         total = dict.fromkeys(rows, 0.0)
-        owned = [(learner, row) for learner, own in rows.items() for row in own]
         at_once = self.tokens_at_once * (1 if self.trainable.model.training else WITHOUT_GRADIENTS)
-        for piece in pieces(owned, max(1, at_once // length)):
-            for learner, loss in self._piece(piece, length, labelled).items():
+        for piece in pieces([(learner, row) for learner, own in rows.items() for row in own], at_once):
+            for learner, loss in self._piece(piece, labelled).items():
                 total[learner] += loss
         return total
 
-    def _piece(self, piece: Sequence[Owned], length: int, labelled: dict[Learner, int]) -> dict[Learner, float]:
+    def _piece(self, piece: Sequence[Owned], labelled: dict[Learner, int]) -> dict[Learner, float]:
         learners = list(dict.fromkeys(learner for learner, _ in piece))
         self.trainable.route([Share(learner.trial.trial_id, learner.state.step, [row for owner, row in piece if owner is learner]) for learner in learners])
-        batch = stack([row for _, row in piece], length).to(device())
+        batch = stack([row for _, row in piece]).to(device())
         with self._precision():
             per_token = self.loss.per_token(batch)
         owner = torch.tensor([learners.index(learner) for learner, _ in piece], device=batch.labels.device)
@@ -176,8 +180,8 @@ class PackTraining:
         start = time.monotonic()
         self.trainable.model.eval()
         with torch.no_grad():
-            families = {learner: families_of(learner.validation_examples(), sharing=bool(learner.values["packing"]) and self.masks)}
-            losses = self._pass(*self._laid_out(families))
+            families = {learner: families_of(learner.validation_examples(), sharing=self.sharing)}
+            losses = self._pass(self._laid_out(families))
         learner.state.validation_seconds += time.monotonic() - start
         try:
             learner.validated(losses[learner])
@@ -209,5 +213,12 @@ def halve(halving: Halving, at_rung: Sequence[Learner]) -> None:
             learner.end("stopped", reason)
 
 
-def pieces(rows: Sequence[Owned], at_once: int) -> Iterator[Sequence[Owned]]:
-    return (rows[start : start + at_once] for start in range(0, len(rows), at_once))
+def pieces(rows: Sequence[Owned], tokens: int) -> Iterator[Sequence[Owned]]:
+    """Rows in pieces of at most so many tokens, padding included; a longer row is one of its own."""
+    start, longest = 0, 0
+    for end, (_, row) in enumerate(rows):
+        longest = max(longest, rounded(len(row)))
+        if end > start and (end - start + 1) * longest > tokens:
+            yield rows[start:end]
+            start, longest = end, rounded(len(row))
+    yield rows[start:]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from tiny import examples
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3TextConfig, Lfm2Config, LlamaConfig, LlamaForCausalLM, MistralConfig
 
 from llamaflow import attention
 from llamaflow.batches import make_batch
@@ -43,6 +44,27 @@ def test_losses_and_gradients_are_those_of_the_fused_kernel(key_heads: int, pack
     found = gradients(model, attention.NAME, packing=packing)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_are_whole_examples_and_the_first_holds_the_prefix() -> None:
+    owners = torch.tensor([[0] * 30 + [1] * 10 + [2] * 50 + [3] * 40 + [4] * 30, [1] * 100 + [2] * 20 + [-1] * 40])
+    mask: Any = attention.mask_of(owners, torch.float32)
+    assert [(block.row, block.start, block.end, block.prefix) for block in mask.blocks] == [(0, 0, 90, 0), (0, 90, 160, 30), (1, 0, 100, 0), (1, 100, 160, 0)]
+    assert int((mask == 0).sum()) == sum(int((block.mask == 0).sum()) for block in mask.blocks), "what is left out was masked"
+
+
+KINDS: list[tuple[Any, float]] = [
+    (LlamaConfig(), math.inf),
+    (MistralConfig(sliding_window=None), math.inf),
+    (MistralConfig(sliding_window=4096), 4096),
+    (Gemma3TextConfig(sliding_window=512), 512),
+    (Lfm2Config(num_hidden_layers=2, layer_types=["conv", "full_attention"]), 0),
+]
+
+
+@pytest.mark.parametrize(("config", "tokens"), KINDS)
+def test_how_far_an_architecture_sees(config: Any, tokens: float) -> None:
+    assert attention.reach(config) == tokens
 
 
 @pytest.mark.parametrize("asked", ["softcap", "position_bias"])

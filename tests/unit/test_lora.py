@@ -170,12 +170,12 @@ def test_out_of_memory_goes_on_with_less(lab: Lab, tmp_path: Path, monkeypatch: 
     expected = [history(trained) for trained in lab.train(trials, tmp_path / "expected")]
     stack, left = training.stack, failures
 
-    def stack_in_little_memory(rows: Any, length: int) -> Any:
+    def stack_in_little_memory(rows: Any) -> Any:
         nonlocal left
         left -= 1
         if left >= 0:
             raise MemoryError("no room for so many tokens")
-        return stack(rows, length)
+        return stack(rows)
 
     monkeypatch.setattr(training, "stack", stack_in_little_memory)
     found = [history(trained) for trained in lab.train(trials, tmp_path / "found")]

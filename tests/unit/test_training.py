@@ -12,11 +12,18 @@ from typing import Any
 import pytest
 import torch
 from tiny import FAILING, Child, Lab, counts, history, json_of, same_weights, with_values
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
-from llamaflow.batches import make_batch
+from llamaflow.batches import families_of, make_batch
+from llamaflow.learner import Learner
 from llamaflow.loss import CompletionLoss
-from llamaflow.techniques import load_trained
+from llamaflow.params import Training
+from llamaflow.store import Store
+from llamaflow.techniques import load_trained, prepared
 from llamaflow.tokens import Tokens
+from llamaflow.tracking import Tracker
+from llamaflow.training import PackTraining, StopRequest
+from llamaflow.trials import Trial
 
 
 def test_every_epoch_sees_every_example_once(lab: Lab, undisturbed: Path) -> None:
@@ -48,6 +55,22 @@ def test_packing_is_the_same_training(lab: Lab, tmp_path: Path) -> None:
         lab.train(lab.trials({"packing": packing}, techniques="full", learning_rate=1e-3), tmp_path / str(packing))[0] for packing in (True, False)
     )
     assert [row["loss"] for row in history(packed)] == pytest.approx([row["loss"] for row in history(padded)], rel=1e-5)
+
+
+def test_layers_that_are_no_attention_have_one_example_a_row(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A convolution sees the example before its own in the row."""
+    trials = [Trial.model_validate(trial) for trial in lab.trials(lora_r="4")]
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    base = Lfm2ForCausalLM(Lfm2Config(vocab_size=1000, num_hidden_layers=2, layer_types=["conv", "full_attention"], **size))
+    data = Tokens(lab.tokens, "train"), Tokens(lab.tokens, "validation")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    with prepared(base, lab.model, trials) as trainable:
+        learner = Learner(trials[0], trainable.parameters(trials[0]), data, Store(None), "code-1", Tracker(trials[0], "code-1", tmp_path, []))
+        training = PackTraining(trainable, [learner], Training(save_steps=1_000), None, StopRequest())
+        rows = training._laid_out({learner: families_of(learner.next_examples(), sharing=training.sharing)})
+    signal.signal(signal.SIGTERM, on_sigterm)
+    assert [len(row.members) for row in rows[learner]] == [1] * learner.examples_per_step
+    assert "packing is off" in capsys.readouterr().out
 
 
 def test_weights_lost_in_the_last_step_are_no_result(lab: Lab, tmp_path: Path) -> None:

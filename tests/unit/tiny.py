@@ -172,14 +172,13 @@ def examples(*lengths: int, seed: int = 0) -> list[tuple[Any, Any]]:
 
 def routed_batch(trainable: Any, examples_of: Mapping[str, list[tuple[Any, Any]]], step: int = 0) -> Any:
     """A batch with the rows of several trials, announced to what is trained."""
-    from llamaflow.batches import families_of, row_length, rows_of, stack
+    from llamaflow.batches import families_of, rows_of, stack
     from llamaflow.lora import Share
 
     families = {trial_id: families_of(made, sharing=False) for trial_id, made in examples_of.items()}
-    length = row_length((family for own in families.values() for family in own), packing=True)
-    shares = [Share(trial_id, step, rows_of(own, length, packing=True)) for trial_id, own in families.items()]
+    shares = [Share(trial_id, step, rows_of(own, packing=True)) for trial_id, own in families.items()]
     trainable.route(shares)
-    return stack([row for share in shares for row in share.rows], length)
+    return stack([row for share in shares for row in share.rows])
 
 
 class Child:
