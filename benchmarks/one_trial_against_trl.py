@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One LoRA trial: tokens a second of ours and of TRL's fastest layout, and the share of this machine's GEMM peak. See README.md.
 
-one_trial_against_trl.py --cache DIR [--rows reviews,questions] [--max-steps N]
+one_trial_against_trl.py --cache DIR [--rows reviews,questions] [--max-steps N] [--own-settings]
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rows", default="reviews,questions")
     parser.add_argument("--max-steps", type=int, help="for a quick look: so many steps instead of an epoch")
     parser.add_argument("--tune-steps", type=int, default=10)
+    parser.add_argument("--own-settings", action="store_true", help="TRL by its own settings alone: bfloat16, rows and attention")
     return parser.parse_args()
 
 
@@ -47,7 +48,8 @@ def measure(args: argparse.Namespace, rows: str, model: Path, peak: float) -> di
     """Tokens a second of both sides on these rows, in one process that has all cores."""
     folder = args.cache / f"one-trial-{rows}"
     sides.prepare(model, common.rows_for(rows, args.cache), [CELL], folder, steps=args.max_steps)
-    tuning = sides.tuned(model, folder, args.cache / f"tuning-{rows}.json", args.tune_steps)
+    kept = args.cache / f"tuning-{rows}{'-own-settings' * args.own_settings}.json"
+    tuning = sides.tuned(model, folder, kept, args.tune_steps, own_settings=args.own_settings)
     ours = sides.train_ours(model, folder)
     trl = sides.train_trl(model, folder / "tokens", sides.planned(folder)[0]["trials"], sides.fastest(tuning)["layout"], folder / "trl")
     gflops = gflops_per_token(model, folder, read_json(ours.trials[0] / "train_trials.json")["counts"]["trainable_parameters"])

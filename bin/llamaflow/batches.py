@@ -119,12 +119,20 @@ def rows_of(families: Iterable[Family], *, packing: bool) -> list[Row]:
 
 def cheapest(family: Family) -> list[list[int]]:
     """Which examples share a row: few tokens of padding and of repeated prefixes, short attention."""
+    examples, whole = len(family.rests), sum(family.rests)
 
-    def cost(rows: Sequence[Sequence[int]]) -> float:
-        length = rounded(family.prefix + max(sum(family.rests[index] for index in row) for row in rows))
-        return len(rows) * length * (1 + length / ATTENTION) if length <= LONG or len(rows) == len(family.rests) else math.inf
+    def cost(rows: int, longest: float) -> float:
+        length = rounded(family.prefix + longest)
+        return rows * length * (1 + length / ATTENTION) if length <= LONG or rows == examples else math.inf
 
-    return min((balanced(family.rests, count) for count in range(1, len(family.rests) + 1)), key=cost)
+    best, least = [list(range(examples))], math.inf
+    for bound, count in sorted((cost(count, whole / count), count) for count in range(1, examples + 1)):
+        if bound >= least:
+            break
+        rows = balanced(family.rests, count)
+        if (found := cost(count, max(sum(family.rests[index] for index in row) for row in rows))) < least:
+            best, least = rows, found
+    return best
 
 
 def balanced(lengths: Sequence[int], rows: int) -> list[list[int]]:
@@ -141,7 +149,7 @@ def balanced(lengths: Sequence[int], rows: int) -> list[list[int]]:
     return members
 
 
-def rounded(length: int) -> int:
+def rounded(length: float) -> int:
     return math.ceil(length / MULTIPLE) * MULTIPLE
 
 

@@ -31,6 +31,7 @@ Owned = tuple[Learner, Row]
 Families = dict[Learner, list[Family]]
 Rows = dict[Learner, list[Row]]
 
+SIMILAR = 0.75  # of the longest row's length is a shorter one at least that shares a piece with it
 WITHOUT_GRADIENTS = 4  # times as many tokens at once: no layer's activations are kept
 
 
@@ -103,8 +104,7 @@ class PackTraining:
                 learner.optimizer.zero_grad()
 
     def _laid_out(self, families: Families) -> Rows:
-        """The rows of each trial, the longest first."""
-        return {learner: sorted(rows_of(own, packing=self.packing), key=len, reverse=True) for learner, own in families.items()}
+        return {learner: rows_of(own, packing=self.packing) for learner, own in families.items()}
 
     def _can_do_with_less(self, rows: Rows) -> bool:
         """Half the rows at once or, if it is one already, the activations computed again on the way back: Chen et al. 2016, https://arxiv.org/abs/1604.06174."""
@@ -213,12 +213,14 @@ def halve(halving: Halving, at_rung: Sequence[Learner]) -> None:
             learner.end("stopped", reason)
 
 
-def pieces(rows: Sequence[Owned], tokens: int) -> Iterator[Sequence[Owned]]:
-    """Rows in pieces of at most so many tokens, padding included; a longer row is one of its own."""
-    start, longest = 0, 0
-    for end, (_, row) in enumerate(rows):
-        longest = max(longest, rounded(len(row)))
-        if end > start and (end - start + 1) * longest > tokens:
-            yield rows[start:end]
-            start, longest = end, rounded(len(row))
-    yield rows[start:]
+def pieces(rows: Sequence[Owned], tokens: int) -> Iterator[list[Owned]]:
+    """Rows of about equal length in pieces of at most so many tokens, padding included, in which those of a trial are neighbours."""
+    place = {learner: number for number, (learner, _) in enumerate(rows)}
+    piece: list[Owned] = []
+    for owned in sorted(rows, key=lambda owned: len(owned[1]), reverse=True):
+        longest = rounded(len(piece[0][1])) if piece else 0
+        if piece and ((len(piece) + 1) * longest > tokens or len(owned[1]) < SIMILAR * longest):
+            yield sorted(piece, key=lambda owned: place[owned[0]])
+            piece = []
+        piece.append(owned)
+    yield sorted(piece, key=lambda owned: place[owned[0]])

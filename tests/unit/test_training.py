@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import FAILING, Child, Lab, counts, history, json_of, same_weights, with_values
+from tiny import FAILING, Child, Lab, counts, examples, history, json_of, same_weights, with_values
 from transformers import Lfm2Config, Lfm2ForCausalLM
 
-from llamaflow.batches import families_of, make_batch
+from llamaflow.batches import Family, families_of, make_batch, rows_of
 from llamaflow.learner import Learner
 from llamaflow.loss import CompletionLoss
 from llamaflow.params import Training
@@ -22,7 +22,7 @@ from llamaflow.store import Store
 from llamaflow.techniques import load_trained, prepared
 from llamaflow.tokens import Tokens
 from llamaflow.tracking import Tracker
-from llamaflow.training import PackTraining, StopRequest
+from llamaflow.training import PackTraining, StopRequest, pieces
 from llamaflow.trials import Trial
 
 
@@ -55,6 +55,16 @@ def test_packing_is_the_same_training(lab: Lab, tmp_path: Path) -> None:
         lab.train(lab.trials({"packing": packing}, techniques="full", learning_rate=1e-3), tmp_path / str(packing))[0] for packing in (True, False)
     )
     assert [row["loss"] for row in history(packed)] == pytest.approx([row["loss"] for row in history(padded)], rel=1e-5)
+
+
+def test_pieces_have_little_padding_and_the_rows_of_a_trial_side_by_side() -> None:
+    rows = [(owner, row) for owner in ("one", "other") for row in rows_of([Family(0, examples(200, 60, 50, 190))], packing=False)]
+    made: Any = list(pieces(rows, 480))  # type: ignore[arg-type] - any owners will do
+    assert [[(owner, len(row)) for owner, row in piece] for piece in made] == [
+        [("one", 200), ("other", 200)],
+        [("one", 190), ("other", 190)],
+        [("one", 60), ("one", 50), ("other", 60), ("other", 50)],
+    ]
 
 
 def test_layers_that_are_no_attention_have_one_example_a_row(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
