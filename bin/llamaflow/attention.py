@@ -8,9 +8,7 @@ several examples, most of whose scores would be masked, is cut into blocks of wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,14 +16,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from llamaflow.batches import PREFIX
-
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 NAME = "short_rows"
 SHORT = 1024  # tokens a row
-BLOCK = 64  # tokens that a block has at least: with fewer, calling the products takes longer than the products
 NOT_HERE = ("softcap", "position_bias", "cache")  # what some architectures ask for besides
 
 
@@ -52,31 +47,6 @@ def reach(config: PretrainedConfig) -> float:
         return 0
     window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
     return math.inf if window is None else window
-
-
-def mask_of(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What to add to attention scores [rows, 1, tokens, tokens]: 0 where a token sees another, else the most negative number.
-
-    A token sees what stands before it in its own example and in the prefix. The mask carries its rows' blocks to short_rows.
-    """
-    tokens = owners.shape[1]
-    before = torch.ones(tokens, tokens, dtype=torch.bool, device=owners.device).tril()
-    seen = before & ((owners[:, None, :] == owners[:, :, None]) | (owners[:, None, :] == PREFIX))
-    mask: Any = torch.zeros(seen.shape, dtype=dtype, device=owners.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-    if not owners.is_cuda:
-        mask.blocks = [block for row, owned in enumerate(owners.tolist()) for block in _blocks(row, owned, mask[row, 0])]
-    return mask
-
-
-def _blocks(row: int, owners: list[int], mask: torch.Tensor) -> Iterator[Block]:
-    """The first block of a row holds its prefix."""
-    ends = [place for place, (one, other) in enumerate(pairwise(owners), start=1) if one != other and one != PREFIX]
-    start, prefix = 0, 0
-    for end in [*ends, len(owners)]:
-        if end - start < BLOCK and end < len(owners):
-            continue
-        yield Block(row, start, end, prefix, torch.cat([mask[start:end, :prefix], mask[start:end, start:end]], 1))
-        start, prefix = end, owners.count(PREFIX)
 
 
 def short_rows(

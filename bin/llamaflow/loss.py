@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from llamaflow.attention import NAME, mask_of, reach
-from llamaflow.batches import IGNORED, PADDING, Batch
+from llamaflow.attention import NAME, Block, reach
+from llamaflow.batches import IGNORED, PADDING, PREFIX, Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+BLOCK = 64  # tokens that a block of attention has at least: with fewer, calling the products takes longer than the products
 CHUNK = 2048  # labelled tokens whose logits are held at once; with a vocabulary of 128,000 they take 1 GiB in float32
 
 
@@ -80,3 +83,28 @@ def virtual_tokens(model: Any) -> int:
     """How many trained tokens stand before every text: with prompt and prefix tuning, else 0."""
     config = getattr(model, "active_peft_config", None)
     return config.num_virtual_tokens if config is not None and config.is_prompt_learning else 0
+
+
+def mask_of(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What to add to attention scores [rows, 1, tokens, tokens]: 0 where a token sees another, else the most negative number.
+
+    A token sees what stands before it in its own example and in the prefix. The mask carries its rows' blocks to short_rows.
+    """
+    tokens = owners.shape[1]
+    before = torch.ones(tokens, tokens, dtype=torch.bool, device=owners.device).tril()
+    seen = before & ((owners[:, None, :] == owners[:, :, None]) | (owners[:, None, :] == PREFIX))
+    mask: Any = torch.zeros(seen.shape, dtype=dtype, device=owners.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    if not owners.is_cuda:
+        mask.blocks = [block for row, owned in enumerate(owners.tolist()) for block in _blocks(row, owned, mask[row, 0])]
+    return mask
+
+
+def _blocks(row: int, owners: list[int], mask: torch.Tensor) -> Iterator[Block]:
+    """The first block of a row holds its prefix."""
+    ends = [place for place, (one, other) in enumerate(pairwise(owners), start=1) if one != other and one != PREFIX]
+    start, prefix = 0, 0
+    for end in [*ends, len(owners)]:
+        if end - start < BLOCK and end < len(owners):
+            continue
+        yield Block(row, start, end, prefix, torch.cat([mask[start:end, :prefix], mask[start:end, start:end]], 1))
+        start, prefix = end, owners.count(PREFIX)

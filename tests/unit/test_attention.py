@@ -12,7 +12,7 @@ from transformers import Gemma3TextConfig, Lfm2Config, LlamaConfig, LlamaForCaus
 
 from llamaflow import attention
 from llamaflow.batches import make_batch
-from llamaflow.loss import CompletionLoss
+from llamaflow.loss import CompletionLoss, mask_of
 
 
 def gradients(model: Any, name: str, *, packing: bool) -> dict[str, torch.Tensor]:
@@ -48,7 +48,7 @@ def test_losses_and_gradients_are_those_of_the_fused_kernel(key_heads: int, pack
 
 def test_blocks_are_whole_examples_and_the_first_holds_the_prefix() -> None:
     owners = torch.tensor([[0] * 30 + [1] * 10 + [2] * 50 + [3] * 40 + [4] * 30, [1] * 100 + [2] * 20 + [-1] * 40])
-    mask: Any = attention.mask_of(owners, torch.float32)
+    mask: Any = mask_of(owners, torch.float32)
     assert [(block.row, block.start, block.end, block.prefix) for block in mask.blocks] == [(0, 0, 90, 0), (0, 90, 160, 30), (1, 0, 100, 0), (1, 100, 160, 0)]
     assert int((mask == 0).sum()) == sum(int((block.mask == 0).sum()) for block in mask.blocks), "what is left out was masked"
 
