@@ -59,9 +59,9 @@ class CompletionLoss:
         return {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "attention_mask": mask, "use_cache": False}
 
     def _masks(self, batch: Batch) -> bool:
-        """Whether the examples have a mask of ours without a shared prefix too, which is faster where the attention is ours."""
+        """Whether examples that share a row have a mask of ours without a prefix too, which is faster where the attention is ours."""
         config = self.model.config.get_text_config()
-        return config._attn_implementation == NAME and reach(config) > int(batch.position_ids.max())
+        return config._attn_implementation == NAME and int(batch.owners.max()) > 1 and reach(config) > int(batch.position_ids.max())
 
     def _through_head(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return cross_entropy(self.model.get_output_embeddings()(hidden).float(), labels, reduction="none")
