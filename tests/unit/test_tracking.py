@@ -268,12 +268,22 @@ def test_wandb_offline(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     trained = lab.train(trials, tmp_path, report_to=["wandb"])
     output = capfd.readouterr()
     assert (output.err, "wandb" in output.out, KEY in output.out) == ("", False, False)
-    found = [wandb_records(file) for file in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))]
-    assert [next(record.run.display_name for record in records if record.HasField("run")) for records in found] == [trial.name for trial in trained]
-    for records, directory in zip(found, trained, strict=True):
-        logged = [{(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item} for record in records]
+    found = wandb_runs(tmp_path, len(trained))
+    assert found.keys() == {trial.name for trial in trained}
+    for directory in trained:
+        logged = [{(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item} for record in found[directory.name]]
         assert [(row["_step"], row["loss"]) for row in logged if "loss" in row] == curve(directory, "loss")
-        assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
+        assert [record.exit.exit_code for record in found[directory.name] if record.HasField("exit")] == [0]
+
+
+def wandb_runs(directory: Path, count: int) -> dict[str, list[Any]]:
+    """The records of runs by their names, once all are written to their end: a process of wandb's own writes them."""
+    for _ in range(200):
+        found = [wandb_records(file) for file in directory.glob("wandb/offline-run-*/*.wandb")]
+        if sum(any(record.HasField("exit") for record in records) for records in found) == count:
+            break
+        time.sleep(0.1)
+    return {next(record.run.display_name for record in records if record.HasField("run")): records for records in found}
 
 
 def wandb_records(file: Path) -> list[Any]:
