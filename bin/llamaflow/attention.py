@@ -41,7 +41,7 @@ class Block:
 
 
 def reach(config: PretrainedConfig) -> float:
-    """How many tokens every layer sees at least; infinite where all see the whole text, 0 where some layers are no attention at all."""
+    """How many tokens every layer sees at least; infinite where all see the whole text, 0 where a layer is of another kind (a convolution, a state, chunks)."""
     kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
     if not kinds <= {"full_attention", "sliding_attention"}:
         return 0

@@ -59,7 +59,7 @@ class PackTraining:
         config, first = trainable.model.config.get_text_config(), learners[0].values
         self.packing = bool(first["packing"]) and reach(config) > 0
         if first["packing"] and not self.packing:
-            say("packing is off: some layers of this architecture are no attention, and would let examples in a row see each other")
+            say("packing is off: layers of this architecture that are neither full nor sliding attention could let examples in a row see each other")
         # FlashAttention knows no mask like that of a shared prefix
         self.sharing = self.packing and config._attn_implementation != "flash_attention_2" and reach(config) >= first["max_length"]
 
