@@ -43,6 +43,7 @@ class LoraPack:
     """The adapters of several trials on one base model."""
 
     autocast = False  # the frozen base fixes the precision of all products
+    side_by_side = True
 
     def __init__(self, base: PreTrainedModel, trials: Sequence[Trial]) -> None:
         """Raises ValueError if a trial's target modules do not exist in the model."""

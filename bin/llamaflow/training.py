@@ -5,16 +5,19 @@ A trial that ends (all steps, out of patience, stopped by halving, diverged) lea
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from llamaflow.attention import reach
-from llamaflow.batches import IGNORED, Family, Row, families_of, rounded, rows_of, stack
+from llamaflow.batches import IGNORED, Family, Row, balanced, families_of, rounded, rows_of, stack
+from llamaflow.crew import Helper
 from llamaflow.errors import TemporaryError, is_out_of_memory
 from llamaflow.halving import Halving
 from llamaflow.learner import Learner
@@ -33,6 +36,17 @@ Rows = dict[Learner, list[Row]]
 
 SIMILAR = 0.75  # of the longest row's length is a shorter one at least that shares a piece with it
 WITHOUT_GRADIENTS = 4  # times as many tokens at once: no layer's activations are kept
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows for one process: (number of the trial, row); labelled tokens and steps taken of each trial."""
+
+    rows: list[tuple[int, Row]]
+    labelled: dict[int, int]
+    steps: dict[int, int]
+    tokens_at_once: int
+    training: bool
 
 
 class StopRequest:
@@ -62,6 +76,20 @@ class PackTraining:
             say("packing is off: layers of this architecture that are neither full nor sliding attention could let examples in a row see each other")
         # FlashAttention knows no mask like that of a shared prefix
         self.sharing = self.packing and config._attn_implementation != "flash_attention_2" and reach(config) >= first["max_length"]
+
+        self.helpers: list[Helper] = []
+        if trainable.side_by_side and device() == "cpu":
+            self._fork(torch.get_num_threads() - 1)
+
+    def _fork(self, helpers: int) -> None:
+        groups = [list(learner.parameters.values()) for learner in self.learners]
+        for group in groups:
+            for parameter in group:
+                parameter.share_memory_()
+        for _ in range(helpers):
+            self.helpers.append(Helper(self._compute, groups, self.helpers))
+        if helpers:
+            torch.set_num_threads(1)
 
     def run(self) -> Iterator[tuple[Learner, Outcome]]:
         """Yield each trial as it ends. Raises TemporaryError on SIGTERM, after all others are saved."""
@@ -104,7 +132,8 @@ class PackTraining:
                 learner.optimizer.zero_grad()
 
     def _laid_out(self, families: Families) -> Rows:
-        return {learner: rows_of(own, packing=self.packing) for learner, own in families.items()}
+        spread = (1 + len(self.helpers)) / len(families)
+        return {learner: rows_of(own, packing=self.packing, processes=max(1, math.ceil(spread))) for learner, own in families.items()}
 
     def _can_do_with_less(self, rows: Rows) -> bool:
         """Half the rows at once or, if it is one already, the activations computed again on the way back: Chen et al. 2016, https://arxiv.org/abs/1604.06174."""
@@ -123,12 +152,36 @@ class PackTraining:
 
     def _pass(self, rows: Rows) -> dict[Learner, float]:
         """The loss of each trial: its rows go through the model, in pieces, and each piece's gradients back if the model is in training mode."""
-        labelled = {learner: max(1, sum(int((row.labels != IGNORED).sum()) for row in own)) for learner, own in rows.items()}
+        numbers = {learner: number for number, learner in enumerate(self.learners)}
+        labelled = {numbers[learner]: max(1, sum(int((row.labels != IGNORED).sum()) for row in own)) for learner, own in rows.items()}
+        steps = {numbers[learner]: learner.state.step for learner in rows}
+        owned = [(numbers[learner], row) for learner, own in rows.items() for row in own]
+        at_once = self.tokens_at_once // (1 + len(self.helpers)) * (1 if self.trainable.model.training else WITHOUT_GRADIENTS)
+        shares = balanced([rounded(len(row)) for _, row in owned], min(len(owned), 1 + len(self.helpers)))
+        tasks = [Task([owned[place] for place in sorted(share)], labelled, steps, at_once, self.trainable.model.training) for share in shares]
+        busy = list(zip(self.helpers, tasks[1:], strict=False))
+        for helper, task in busy:
+            helper.begin(task, sorted({number for number, _ in task.rows}))
         total = dict.fromkeys(rows, 0.0)
-        at_once = self.tokens_at_once * (1 if self.trainable.model.training else WITHOUT_GRADIENTS)
-        for piece in pieces([(learner, row) for learner, own in rows.items() for row in own], at_once):
-            for learner, loss in self._piece(piece, labelled).items():
-                total[learner] += loss
+        for number, loss in self._compute(tasks[0]).items():
+            total[self.learners[number]] += loss
+        for helper, _ in busy:
+            for number, loss in helper.end().items():
+                total[self.learners[number]] += loss
+            helper.add_gradients()
+        return total
+
+    def _compute(self, task: Task) -> dict[int, float]:
+        """The losses of some rows, by the number of their trial; their gradients are left with the parameters."""
+        for number, step in task.steps.items():
+            self.learners[number].state.step = step
+        self.trainable.model.train(task.training)
+        total = dict.fromkeys(task.steps, 0.0)
+        labelled = {self.learners[number]: count for number, count in task.labelled.items()}
+        with torch.set_grad_enabled(task.training):
+            for piece in pieces([(self.learners[number], row) for number, row in task.rows], task.tokens_at_once):
+                for learner, loss in self._piece(piece, labelled).items():
+                    total[self.learners.index(learner)] += loss
         return total
 
     def _piece(self, piece: Sequence[Owned], labelled: dict[Learner, int]) -> dict[Learner, float]:
