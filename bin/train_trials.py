@@ -167,8 +167,9 @@ class Task:
                 Learner(trial, trainable.parameters(trial), data, self.store, self.code, Tracker(trial, self.code, self._new_part(trial), self.servers))
                 for trial in trials
             ]
-            for learner, outcome in PackTraining(trainable, learners, self.settings, self._halving(), self.stop).run():
-                self._write(trainable, learner, outcome)
+            training = PackTraining(trainable, learners, self.settings, self._halving(), self.stop)
+            for learner, outcome in training.run():
+                self._write(trainable, learner, outcome, training.memory_of_helpers)
 
     def _new_part(self, trial: Trial) -> Path:
         """An empty directory for the trial's results, which gets its name once they are complete."""
@@ -185,7 +186,7 @@ class Task:
         board = self.store.root / "halving" / f"{self.given['grid']}-{self.code}" if self.store.root else None
         return Halving(self.settings.halving_eta, self.settings.halving_min_steps, board)
 
-    def _write(self, trained: Trainable | StageTraining, learner: Progress, outcome: Outcome) -> None:
+    def _write(self, trained: Trainable | StageTraining, learner: Progress, outcome: Outcome, memory_of_helpers: int = 0) -> None:
         """Write a trial's results as soon as it has ended, and keep them in the store."""
         trial, tracker, part = learner.trial, learner.tracker, learner.tracker.directory
         directory = part.with_name(trial.trial_id)
@@ -198,6 +199,7 @@ class Task:
             written.inputs = {"model": trial.model["sha256"], "data": trial.data["sha256"]}
             written.counts = asdict(outcome)
             written.seconds = learner.state.seconds + learner.state.validation_seconds
+            written.peak_memory_bytes = memory_of_helpers
             for result in sorted(part.iterdir()):
                 written.add_output(result)
         part.rename(directory)

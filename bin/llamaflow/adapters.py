@@ -38,7 +38,7 @@ class Adapter:
     """The adapter of one trial, whose base stays as it is."""
 
     autocast = False  # the frozen base fixes the precision of all products
-    side_by_side = False
+    forks = False
 
     def __init__(self, base: PreTrainedModel, trial: Trial) -> None:
         """Raises ValueError if the technique does not fit the model."""

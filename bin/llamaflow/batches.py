@@ -108,22 +108,22 @@ def _common_prefix(examples: Sequence[Example]) -> int:
     return length
 
 
-def rows_of(families: Iterable[Family], *, packing: bool, processes: int = 1) -> list[Row]:
+def rows_of(families: Iterable[Family], *, packing: bool, multiple: int = 1, longest: int = LONG) -> list[Row]:
     """Lay examples out in the rows that cost least; without packing every example has its own row, in order."""
     rows = []
     for family in families:
-        shared = cheapest(family, processes) if packing else [[index] for index in range(len(family.examples))]
+        shared = cheapest(family, multiple, longest) if packing else [[index] for index in range(len(family.examples))]
         rows += [_row(family, row) for row in shared]
     return rows
 
 
-def cheapest(family: Family, processes: int = 1) -> list[list[int]]:
-    """Which examples share a row: few tokens of padding and of repeated prefixes, short attention."""
+def cheapest(family: Family, multiple: int = 1, longest: int = LONG) -> list[list[int]]:
+    """Which examples share a row: few tokens of padding and of repeated prefixes, short attention; so many rows at a time cost as much as one."""
     examples, whole = len(family.rests), sum(family.rests)
 
-    def cost(rows: int, longest: float) -> float:
-        length = rounded(family.prefix + longest)
-        return math.ceil(rows / processes) * processes * length * (1 + length / ATTENTION) if length <= LONG or rows == examples else math.inf
+    def cost(rows: int, rest: float) -> float:
+        length = rounded(family.prefix + rest)
+        return math.ceil(rows / multiple) * length * (1 + length / ATTENTION) if length <= longest or rows == examples else math.inf
 
     best, least = [list(range(examples))], math.inf
     for bound, count in sorted((cost(count, whole / count), count) for count in range(1, examples + 1)):

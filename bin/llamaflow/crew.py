@@ -1,17 +1,23 @@
-"""Processes that share the work of a step on CPU: each takes some of its rows, with one thread.
+"""Processes that share the work of a step on CPU, each with one thread.
 
-With several threads in each product, cores wait between the products, and Python lets one thread run at a time. The helpers are forks
-of the process that trains: the frozen base is in memory once, and the trained parameters are shared, so that only rows, losses
-and gradients pass between them.
+With several threads in each product of matrices, cores wait between small products, and Python lets one thread run at a time. The
+helpers are forks of the process that trains: the frozen base is in memory once, trained parameters and gradients are shared, and only
+tasks and losses pass between them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import mmap
 import multiprocessing
 import os
+import re
 import signal
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -19,68 +25,138 @@ from torch import nn
 
 from llamaflow.errors import TemporaryError
 
-Groups = Sequence[Sequence[nn.Parameter]]
+
+class Crew:
+    """This process and its helpers, which call `work` with a task each; it leaves gradients with the parameters."""
+
+    def __init__(self, work: Callable[[Any], Any], parameters: Sequence[nn.Parameter], processes: int) -> None:
+        self.work, self.threads, self.helpers = work, torch.get_num_threads(), list[Helper]()
+        if processes == 1:
+            return
+        for parameter, shared in zip(parameters, zeros_shared_with_forks(parameters), strict=True):
+            shared.copy_(parameter.detach())
+            parameter.data = shared
+        torch.set_num_threads(1)
+        gc.collect()
+        gc.freeze()  # the collector's marks would copy the memory that forks share
+        for _ in range(processes - 1):
+            self.helpers.append(Helper(work, parameters, self.helpers))
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.helpers)
+
+    def do(self, tasks: Sequence[Any]) -> list[Any]:
+        """What comes of at most so many tasks as there are processes. Raises the first error, once all have ended."""
+        busy = list(zip(self.helpers, tasks[1:], strict=False))
+        for helper, task in busy:
+            helper.begin(task)
+        results = [_attempt(self.work, tasks[0]), *(helper.end() for helper, _ in busy)]
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        for helper, _ in busy:
+            helper.add_gradients()
+        return results
+
+    def memory(self) -> int:
+        """Bytes that the helpers have had at most beside what they share with this process."""
+        return sum(helper.memory() for helper in self.helpers)
+
+    def close(self) -> None:
+        """End the helpers; this process has all its threads again."""
+        if not self.helpers:
+            return
+        for helper in self.helpers:
+            helper.close()
+        self.helpers.clear()
+        gc.unfreeze()
+        torch.set_num_threads(self.threads)
 
 
 class Helper:
-    """A forked process that does `work`; what it leaves as gradients of the groups of parameters that it names is added to this process's."""
+    """A fork of this process that waits for tasks until its pipe is closed."""
 
-    def __init__(self, work: Callable[[Any], Any], groups: Groups, others: Sequence[Helper]) -> None:
-        self.groups = groups
-        self.gradients = [[torch.zeros_like(parameter).share_memory_() for parameter in group] for group in groups]
+    def __init__(self, work: Callable[[Any], Any], parameters: Sequence[nn.Parameter], others: Iterable[Helper]) -> None:
+        self.parameters, self.gradients = parameters, zeros_shared_with_forks(parameters)
+        self.touched: list[int] = []
         self.connection, its_end = multiprocessing.Pipe()
-        if os.fork() == 0:
+        with warnings.catch_warnings():
+            # what the other threads of this process hold (pools of products, readers of counters), a helper does not touch
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+            self.process = os.fork()
+        if not self.process:
             for connection in (self.connection, *(other.connection for other in others)):
-                connection.close()  # while one of them is open, the end of the process that trains is not seen
+                connection.close()  # while anybody holds it open, a helper does not see that the process that trains is gone
             self._serve(its_end, work)
         its_end.close()
 
-    def begin(self, task: Any, groups: Sequence[int]) -> None:
-        self.connection.send((task, groups))
-        self.touched = groups
+    def begin(self, task: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):  # end() says that the process is gone
+            self.connection.send(task)
 
     def end(self) -> Any:
-        """What came of the task. Raises what it raised, or TemporaryError if the process was killed."""
+        """What came of the task: a result or an error."""
         try:
-            result, self.has_gradients = self.connection.recv()
-        except EOFError:
-            raise TemporaryError("a process that helped to train was killed, most likely since memory ran out") from None
-        if isinstance(result, Exception):
-            raise result
+            result, self.touched = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return TemporaryError("a process that helped to train was killed, most likely because memory ran out")
         return result
 
     def add_gradients(self) -> None:
-        if not self.has_gradients:
-            return
-        for number in self.touched:
-            for parameter, gradient in zip(self.groups[number], self.gradients[number], strict=True):
-                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+        for place in self.touched:
+            parameter, gradient = self.parameters[place], self.gradients[place]
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def memory(self) -> int:
+        try:
+            private = _kilobytes(f"/proc/{self.process}/smaps_rollup", "Private_Clean", "Private_Dirty")
+            now, most = (_kilobytes(f"/proc/{self.process}/status", name) for name in ("VmRSS", "VmHWM"))
+        except OSError:  # not every sandbox has them
+            return 0
+        return 1024 * (private + most - now)
 
     def close(self) -> None:
+        os.kill(self.process, signal.SIGKILL)  # it has nothing to lose
+        os.waitpid(self.process, 0)
         self.connection.close()
-        os.wait()
 
     def _serve(self, connection: Connection, work: Callable[[Any], Any]) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process that trains decides when to end
-        torch.set_num_threads(1)  # a fork has no threads but its own
+        for request in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(request, signal.SIG_IGN)  # the process that trains decides when to end
         try:
             while True:
-                task, groups = connection.recv()
-                connection.send(self._answer(work, task, groups))
-        except (EOFError, BrokenPipeError):
+                connection.send((_attempt(work, connection.recv()), self._take_gradients()))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             os._exit(0)
         finally:
             os._exit(1)
 
-    def _answer(self, work: Callable[[Any], Any], task: Any, groups: Sequence[int]) -> tuple[Any, bool]:
-        try:
-            result = work(task)
-        except Exception as error:
-            result = error
-        has_gradients = False
-        for number in groups:
-            for parameter, gradient in zip(self.groups[number], self.gradients[number], strict=True):
-                if parameter.grad is not None:
-                    gradient.copy_(parameter.grad)
-                    parameter.grad, has_gradients = None, True
-        return result, has_gradients
+    def _take_gradients(self) -> list[int]:
+        """Put them where the process that trains sees them; returns the numbers of the parameters that have one."""
+        touched = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        for place in touched:
+            self.gradients[place].copy_(self.parameters[place].grad)
+            self.parameters[place].grad = None
+        return touched
+
+
+def _attempt(work: Callable[[Any], Any], task: Any) -> Any:
+    try:
+        return work(task)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the process that trains raises it
+        return error
+
+
+def zeros_shared_with_forks(like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors of these shapes and types; pages that nobody writes take no memory. torch's own shared memory is a disk that containers keep small."""
+    starts = [0]
+    for tensor in like:
+        starts.append(starts[-1] + -(-tensor.nbytes // 64) * 64)
+    memory = memoryview(mmap.mmap(-1, starts[-1]))
+    return [torch.frombuffer(memory[start : start + tensor.nbytes], dtype=tensor.dtype).view(tensor.shape) for start, tensor in zip(starts, like, strict=False)]
+
+
+def _kilobytes(file: str, *names: str) -> int:
+    text = Path(file).read_text()
+    return sum(int(amount) for amount in re.findall(rf"^(?:{'|'.join(names)}):\s+(\d+) kB", text, re.MULTILINE))

@@ -43,13 +43,13 @@ class LoraPack:
     """The adapters of several trials on one base model."""
 
     autocast = False  # the frozen base fixes the precision of all products
-    side_by_side = True
 
     def __init__(self, base: PreTrainedModel, trials: Sequence[Trial]) -> None:
         """Raises ValueError if a trial's target modules do not exist in the model."""
         self.names = {trial.trial_id: f"trial{number}" for number, trial in enumerate(trials)}
         self.shares: Sequence[Share] = ()
         self.model: Any = None
+        self.forks = not trials[0].quantization_bit  # bitsandbytes has threads of its own, which a fork lacks
         for trial in trials:
             torch.manual_seed(trial.hyperparameters["seed"])
             name, config = self.names[trial.trial_id], peft_config(trial)

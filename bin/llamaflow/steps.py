@@ -74,6 +74,7 @@ class Receipt:
     outputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     seconds: float | None = None  # measured, unless the step does several things at once and knows what this one took
+    peak_memory_bytes: int = 0  # of helping processes, beside what they share with this one; its own are added
 
     def add_input(self, path: Path) -> None:
         self.inputs[path.name] = sha256(path)
@@ -86,7 +87,7 @@ class Receipt:
 def receipt(step: str, settings: Mapping[str, Any], directory: Path = Path(), meter: EnergyMeter | None = None) -> Iterator[Receipt]:
     """Measure a step and, if it ends well, write its receipt to <directory>/<step>.json.
 
-    seconds is wall time, peak_memory_bytes the largest resident set of the process or one of its children, energy_joules that of the
+    seconds is wall time, peak_memory_bytes the largest resident set of the process or one of its ended children, energy_joules that of the
     machine's processors meanwhile (null if unknown). A step that sets the seconds of a part of its work gives the meter of the whole.
     """
     written, start, own = Receipt(step, settings), time.monotonic(), EnergyMeter()
@@ -97,7 +98,8 @@ def receipt(step: str, settings: Mapping[str, Any], directory: Path = Path(), me
         own.stop()
     measured = {
         "seconds": round(written.seconds or time.monotonic() - start, 3),
-        "peak_memory_bytes": 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
+        "peak_memory_bytes": written.peak_memory_bytes
+        + 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
         "energy_joules": energy if energy is None else round(energy, 1),
     }
     write_json(directory / f"{step}.json", {**vars(written), **measured, "versions": versions()})

@@ -26,7 +26,7 @@ class Trainable(Protocol):
 
     model: Any
     autocast: bool  # whether trained float32 weights meet activations of lower precision
-    side_by_side: bool  # whether several processes may share the work of a step
+    forks: bool  # whether several processes may share the work of a step
 
     def parameters(self, trial: Trial) -> dict[str, nn.Parameter]: ...
     def route(self, shares: Sequence[Share]) -> None: ...
@@ -93,7 +93,7 @@ class WholeModel:
     """Full fine-tuning, or that of the last layers: one trial, which changes the base itself."""
 
     autocast = True
-    side_by_side = False
+    forks = False
 
     def __init__(self, base: PreTrainedModel, directory: Path, trial: Trial, trust_remote_code: bool) -> None:
         self.model: Any = base

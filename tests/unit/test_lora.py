@@ -164,11 +164,11 @@ def test_a_pack_that_crashes_goes_on_one_by_one(lab: Lab, tmp_path: Path, capsys
 @pytest.mark.parametrize(("failures", "words"), [(1, "tokens at once"), (3, "activation checkpointing")])
 def test_out_of_memory_goes_on_with_less(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, failures: int, words: str) -> None:
     """The same training, in smaller pieces or with its activations computed twice."""
-    from llamaflow import training
+    from llamaflow import passes
 
     trials = lab.trials(lora_r="4,8", num_train_epochs=1)
     expected = [history(trained) for trained in lab.train(trials, tmp_path / "expected")]
-    stack, left = training.stack, failures
+    stack, left = passes.stack, failures
 
     def stack_in_little_memory(rows: Any) -> Any:
         nonlocal left
@@ -177,7 +177,7 @@ def test_out_of_memory_goes_on_with_less(lab: Lab, tmp_path: Path, monkeypatch: 
             raise MemoryError("no room for so many tokens")
         return stack(rows)
 
-    monkeypatch.setattr(training, "stack", stack_in_little_memory)
+    monkeypatch.setattr(passes, "stack", stack_in_little_memory)
     found = [history(trained) for trained in lab.train(trials, tmp_path / "found")]
     assert f"out of memory: goes on with {words}" in re.sub(r"at most \d+ ", "", capsys.readouterr().out)
     for one, other in zip(expected, found, strict=True):

@@ -17,12 +17,11 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 from llamaflow.batches import Family, families_of, make_batch, rows_of
 from llamaflow.learner import Learner
 from llamaflow.loss import CompletionLoss
-from llamaflow.params import Training
+from llamaflow.passes import Passes, pieces
 from llamaflow.store import Store
 from llamaflow.techniques import load_trained, prepared
 from llamaflow.tokens import Tokens
 from llamaflow.tracking import Tracker
-from llamaflow.training import PackTraining, StopRequest, pieces
 from llamaflow.trials import Trial
 
 
@@ -58,12 +57,11 @@ def test_packing_is_the_same_training(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_pieces_have_little_padding_and_the_rows_of_a_trial_side_by_side() -> None:
-    rows = [(owner, row) for owner in ("one", "other") for row in rows_of([Family(0, examples(200, 60, 50, 190))], packing=False)]
-    made: Any = list(pieces(rows, 480))  # type: ignore[arg-type] - any owners will do
-    assert [[(owner, len(row)) for owner, row in piece] for piece in made] == [
-        [("one", 200), ("other", 200)],
-        [("one", 190), ("other", 190)],
-        [("one", 60), ("one", 50), ("other", 60), ("other", 50)],
+    rows = [(owner, row) for owner in (7, 3) for row in rows_of([Family(0, examples(200, 60, 50, 190))], packing=False)]
+    assert [[(owner, len(row)) for owner, row in piece] for piece in pieces(rows, 480)] == [
+        [(7, 200), (3, 200)],
+        [(7, 190), (3, 190)],
+        [(7, 60), (7, 50), (3, 60), (3, 50)],
     ]
 
 
@@ -73,12 +71,10 @@ def test_layers_that_are_no_attention_have_one_example_a_row(lab: Lab, tmp_path:
     size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     base = Lfm2ForCausalLM(Lfm2Config(vocab_size=1000, num_hidden_layers=2, layer_types=["conv", "full_attention"], **size))
     data = Tokens(lab.tokens, "train"), Tokens(lab.tokens, "validation")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     with prepared(base, lab.model, trials) as trainable:
         learner = Learner(trials[0], trainable.parameters(trials[0]), data, Store(None), "code-1", Tracker(trials[0], "code-1", tmp_path, []))
-        training = PackTraining(trainable, [learner], Training(save_steps=1_000), None, StopRequest())
-        rows = training._laid_out({learner: families_of(learner.next_examples(), sharing=training.sharing)})
-    signal.signal(signal.SIGTERM, on_sigterm)
+        passes = Passes(trainable, [learner])
+        rows = passes._laid_out({learner: families_of(learner.next_examples(), sharing=passes.sharing)})
     assert [len(row.members) for row in rows[learner]] == [1] * learner.examples_per_step
     assert "packing is off" in capsys.readouterr().out
 
