@@ -114,6 +114,11 @@ class Progress:
     def last_validation_loss(self) -> float | None:
         return next((row["validation_loss"] for row in reversed(self.state.history) if "validation_loss" in row), None)
 
+    @property
+    def least_validation_loss(self) -> float:
+        """By which halving judges: with a high learning rate, any one measurement before the end may stand in a swing."""
+        return min(row["validation_loss"] for row in self.state.history if "validation_loss" in row)
+
     def log(self) -> None:
         validation, seconds = self.last_validation_loss, self.state.seconds
         shown = f"  validation {validation:.4f}" if validation is not None else ""

@@ -38,7 +38,7 @@ def test_a_recorded_history() -> None:
 def test_a_reason_tells_the_place() -> None:
     halving = Halving(4, 4, None)
     assert survivors(halving, 4, list("abcdefgh")) == ["c", "g"]
-    assert halving.reason_to_stop(4, "h") == "successive halving: place 8 of 8 by validation loss at step 4, where 2 go on"
+    assert halving.reason_to_stop(4, "h") == "successive halving: place 8 of 8 by the least validation loss up to step 4, where 2 go on"
 
 
 def test_rungs_are_eta_times_apart() -> None:
@@ -71,7 +71,7 @@ def trials(lab: Lab) -> list[dict[str, Any]]:
 def test_a_pack_is_halved(lab: Lab, trials: list[dict[str, Any]], tmp_path: Path) -> None:
     found = [counts(trained) for trained in lab.train(trials, tmp_path, store=tmp_path / "store", **settings())]
     assert [(trial["status"], trial["steps"]) for trial in found] == [("stopped", 2), ("stopped", 2), ("stopped", 4), ("finished", 8)]
-    assert found[0]["reason"] == "successive halving: place 4 of 4 by validation loss at step 2, where 2 go on"
+    assert found[0]["reason"] == "successive halving: place 4 of 4 by the least validation loss up to step 2, where 2 go on"
     assert all(trial["validation_loss"] for trial in found)
     stopped = tmp_path / "trials" / trials[0]["trial_id"]
     assert {file.name for file in stopped.iterdir()} == TRIAL_FILES
