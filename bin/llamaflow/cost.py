@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from llamaflow import machines
-from llamaflow.limits import TOKENS_AT_ONCE, VALIDATION_EXAMPLES
+from llamaflow.limits import TOKENS_AT_ONCE, TOKENS_TOGETHER, VALIDATION_EXAMPLES
 from llamaflow.params import Cost
 from llamaflow.store import TRAINED, Store
 from llamaflow.trials import STAGES, Trial
@@ -102,8 +102,9 @@ class Planner:
 
     def _activations(self, pack: Sequence[Trial], model: Mapping[str, Any], size: int) -> float:
         _, mean = self._examples("train", pack[0])
-        row = min(pack[0].hyperparameters["max_length"], 2 * mean)  # examples differ in length: the longest decides
-        tokens = max(row, min(TOKENS_AT_ONCE[machines.device(self.machine)], sum(examples_a_step(trial) * mean for trial in pack)))
+        row, device = min(pack[0].hyperparameters["max_length"], 2 * mean), machines.device(self.machine)  # examples differ in length: the longest decides
+        at_once = TOKENS_TOGETHER if device == "cpu" and pack[0].traits.shares_base else TOKENS_AT_ONCE[device]
+        tokens = max(row, min(at_once, sum(examples_a_step(trial) * mean for trial in pack)))
         logits = model["vocabulary"] * (size + 4)
         return float(tokens * (ACTIVATIONS * size * model["hidden_size"] * model["layers"] * depth(pack[0], model) + logits))
 

@@ -1,8 +1,7 @@
 """Successive halving: at each rung, only the best 1/eta of the trials that reached it go on.
 
 "A System for Massively Parallel Hyperparameter Tuning" (ASHA), Li et al. 2020, https://arxiv.org/abs/1810.05934: a trial is compared
-with those that have reached the rung so far, so that no task waits for another. Each is judged by the least validation loss that it has had
-so far, as Optuna's median pruner judges: https://optuna.readthedocs.io/en/stable/reference/generated/optuna.pruners.MedianPruner.html.
+with those that have reached the rung so far, so that no task waits for another. Each is judged by the lower of its last two validation losses.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from llamaflow.files import read_json, write_json
 
 
 class Halving:
-    """The least losses that the trials of a grid had had at each rung; in a directory, if tasks are to know of each other."""
+    """The losses that the trials of a grid had at each rung; in a directory, if tasks are to know of each other."""
 
     def __init__(self, eta: int, min_steps: int, board: Path | None) -> None:
         self.eta, self.min_steps, self.board = eta, min_steps, board
@@ -45,7 +44,7 @@ class Halving:
         survivors = math.ceil(len(losses) / self.eta)
         if place <= survivors:
             return None
-        return f"successive halving: place {place} of {len(losses)} by the least validation loss up to step {step}, where {survivors} go on"
+        return f"successive halving: place {place} of {len(losses)} by validation loss at step {step}, where {survivors} go on"
 
 
 def places(losses: dict[str, float]) -> dict[str, int]:

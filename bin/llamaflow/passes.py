@@ -15,7 +15,7 @@ from llamaflow.batches import IGNORED, LONG, Example, Family, Row, families_of, 
 from llamaflow.crew import Crew
 from llamaflow.errors import is_out_of_memory
 from llamaflow.learner import Learner
-from llamaflow.limits import TOKENS_AT_ONCE
+from llamaflow.limits import TOKENS_AT_ONCE, TOKENS_TOGETHER
 from llamaflow.lora import Share
 from llamaflow.loss import CompletionLoss
 from llamaflow.models import device, resolve_dtype
@@ -28,7 +28,6 @@ Losses = dict[Learner, float]
 SIMILAR = 0.75  # of the longest row's length is a shorter one at least that shares a piece with it
 WITHOUT_GRADIENTS = 4  # times as many tokens at once: no layer's activations are kept
 EACH = 128  # tokens of a step that a process has at least: with fewer, calling the products takes longer than the products
-TOGETHER = 2048  # tokens that the longest rows of all processes have at most
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Passes:
 
     def _laid_out(self, families: Mapping[Learner, list[Family]]) -> dict[Learner, list[Row]]:
         processes = self.crew.processes
-        each, longest = -(-processes // len(families)), min(LONG, TOGETHER // processes)
+        each, longest = -(-processes // len(families)), min(LONG, TOKENS_TOGETHER // processes)
         return {learner: rows_of(own, packing=self.packing, multiple=each, longest=longest) for learner, own in families.items()}
 
     def _pass(self, rows: dict[Learner, list[Row]], *, training: bool) -> Losses:
@@ -160,7 +159,7 @@ def processes_for(trainable: Trainable, learners: Sequence[Learner]) -> int:
     """How many processes share a step: as many as there are threads if each has enough to do, and if all their rows fit in memory at once."""
     threads, lengths = torch.get_num_threads(), learners[0].train.lengths
     tokens = sum(learner.examples_per_step for learner in learners) * lengths.mean()
-    fits = tokens >= threads * EACH and lengths.max() * threads <= TOGETHER
+    fits = tokens >= threads * EACH and lengths.max() * threads <= TOKENS_TOGETHER
     return threads if trainable.forks and fits and device() == "cpu" and sys.platform == "linux" else 1
 
 

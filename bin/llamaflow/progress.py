@@ -115,9 +115,9 @@ class Progress:
         return next((row["validation_loss"] for row in reversed(self.state.history) if "validation_loss" in row), None)
 
     @property
-    def least_validation_loss(self) -> float:
-        """By which halving judges: with a high learning rate, any one measurement before the end may stand in a swing."""
-        return min(row["validation_loss"] for row in self.state.history if "validation_loss" in row)
+    def recent_validation_loss(self) -> float:
+        """The lower of the last two, by which halving judges: with a high learning rate, one may stand in a swing."""
+        return min([row["validation_loss"] for row in self.state.history if "validation_loss" in row][-2:])
 
     def log(self) -> None:
         validation, seconds = self.last_validation_loss, self.state.seconds

@@ -265,7 +265,7 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         if not progress.outcome:
             progress.end_if_done()
         if not progress.outcome and self._at_rung and self.halving:
-            self.halving.post(progress.state.step, progress.trial.trial_id, loss)
+            self.halving.post(progress.state.step, progress.trial.trial_id, progress.recent_validation_loss)
             if reason := agreed(self.halving.reason_to_stop(progress.state.step, progress.trial.trial_id)):
                 control.should_save = self.store.root is not None
                 progress.end("stopped", reason)

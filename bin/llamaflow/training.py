@@ -123,7 +123,7 @@ def _ended(learners: Sequence[Learner]) -> Iterator[tuple[Learner, Outcome]]:
 
 def halve(halving: Halving, at_rung: Sequence[Learner]) -> None:
     for learner in at_rung:
-        halving.post(learner.state.step, learner.trial.trial_id, learner.least_validation_loss)
+        halving.post(learner.state.step, learner.trial.trial_id, learner.recent_validation_loss)
     for learner in at_rung:
         if reason := halving.reason_to_stop(learner.state.step, learner.trial.trial_id):
             learner.save()  # a later run without halving goes on from here
