@@ -23,7 +23,7 @@ workflow {
             INITIALISE.out.settings,
             INITIALISE.out.sources,
             INITIALISE.out.models,
-            INITIALISE.out.names,
+            INITIALISE.out.helpers,
             INITIALISE.out.trials,
             INITIALISE.out.erase,
             INITIALISE.out.previous,

@@ -63,7 +63,7 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
     params: Params | None = _gather(faults, lambda: resolve(values), None)
     sources = _gather(faults, lambda: sources_of(str(values["input"]), table), []) if values.get("input") else []
     models = _gather(faults, lambda: parse_references(params.models.models), []) if params else []
-    others = {"teacher_model": params.models.teacher_model, "names_model": params.personal_data.names_model} if params else {}
+    others = _other_models(params) if params else {}
     references = {name: _gather(faults, partial(parse_reference, text, name), None) for name, text in others.items() if text}
     if params and models:
         cells = _gather(faults, lambda: cells_of(params.grid, params.planning, [model.id for model in models], trials), [])
@@ -81,6 +81,11 @@ def run(values: dict[str, Any], table: Path | None, trials: Path | None, templat
         **{name: reference.as_dict() for name, reference in references.items()},
         "settings": _settings(params, sources, template),
     }
+
+
+def _other_models(params: Params) -> dict[str, str | None]:
+    """Models that are asked for elsewhere than in --models, by the parameter."""
+    return {"teacher_model": params.models.teacher_model, "names_model": params.personal_data.names_model, "tokenizer": params.cleaning.tokenizer}
 
 
 def _settings(params: Params, sources: Sequence[Source], template: Path | None) -> dict[str, Any]:
@@ -132,8 +137,8 @@ def _id_of(path: str) -> str:
 
 
 def settings_of(step: str, params: Params) -> dict[str, Any]:
-    # not the list of models: a step works on one of them, and a model more must not run the others again
-    groups = {name: getattr(params, name).model_dump(mode="json", exclude={"models", "teacher_model"}) for name in GROUPS_OF_STEPS[step]}
+    # not the list of models: a step works on one of them, and a model more must not run the others again; nor what counts tokens, an input of those that count
+    groups = {name: getattr(params, name).model_dump(mode="json", exclude={"models", "teacher_model", "tokenizer"}) for name in GROUPS_OF_STEPS[step]}
     return {"code": digest(step), **groups}
 
 

@@ -3,8 +3,8 @@
 
     clean_records.py --records collected.parquet/00001.parquet [--names names.parquet] < settings.json
 
-The settings hold the groups cleaning and personal_data. Every record is looked at alone, so that several tasks may share a source; whether it lost
-too many is asked in deduplicate_records. Writes cleaned.parquet, clean_records.dropped.parquet, clean_records.sample.jsonl
+The settings hold the groups cleaning and personal_data; where lengths have bounds in tokens, --tokenizer is the directory of what counts them. Every
+record is looked at alone, so that several tasks may share a source; whether it lost too many is asked in deduplicate_records. Writes cleaned.parquet, clean_records.dropped.parquet, clean_records.sample.jsonl
 (records to look at, before and after) and the receipt clean_records.json. A rule returns None or the reason to drop; reasons are counted by
 source. Personal data goes before anything is written, what is dropped included; names of
 people, which find_names found, are such data wherever they stand in their record. Values that are hashed take their key from the environment: LLAMAFLOW_HASH_KEY.
@@ -33,6 +33,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=Path, required=True, help="records of collect_source")
     parser.add_argument("--names", type=Path, help="the names in these records, of find_names")
+    parser.add_argument("--tokenizer", type=Path, help="what counts tokens, of fetch_model, if lengths have bounds in tokens")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
@@ -45,12 +46,14 @@ def run(records: Path, names: Path | None, rules: Rules, outdir: Path, settings:
     with receipt(STEP, settings, outdir) as written:
         for path in filter(None, (records, names)):
             written.add_input(path)
+        if rules.tokens:
+            written.inputs["tokenizer"] = rules.tokens.described["tokenizer_sha256"]
         with ParquetWriter(cleaned) as kept, DroppedWriter(rejected, STEP) as dropped:
             for record, named in with_names(records, names):
                 redactor = rules.redactor(named)
                 repaired = with_texts(with_texts(record, repair), redactor)
                 personal.setdefault(record["source"], Counter()).update(redactor.counts)
-                problem = fault(repaired, rules.cleaning)
+                problem = fault(repaired, rules)
                 unwanted = problem or filtered(repaired, rules.cleaning, redactor)
                 if unwanted:
                     dropped.drop(record["source"], record["meta"]["location"], unwanted, repaired, by_choice=not problem)
@@ -86,7 +89,7 @@ def with_names(records: Path, names: Path | None) -> Iterator[tuple[Record, list
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    rules = Rules.of(settings)
+    rules = Rules.of(settings, args.tokenizer)
     if rules.personal.names_model and args.names is None:
         raise UsageError("--names_model: names are to be found in these records, but --names, the result of find_names, is missing.")
     run(args.records, args.names, rules, args.outdir, settings)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Bring a base model, wherever it is, into one form: a Hugging Face directory (safetensors, tokenizer) with model.json.
+"""Bring a base model, or only its tokenizer, into one form wherever it is: a Hugging Face directory (safetensors, tokenizer) with model.json.
 
 fetch_model.py [--path LOCAL] < {"model": {"id", "kind", "source", "revision"}, "models": {...}}  ->  model/  fetch_model.json
 
-Settings of a model that is not one of --models say whose it is: {"parameter": "names_model"}.
+Settings of a model that is not one of --models say whose it is: {"parameter": "names_model"}. Of {"parameter": "tokenizer"} nothing but tokenizer.json
+is fetched, which counts tokens while data is prepared.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from llamaflow.description import describe
 from llamaflow.errors import UsageError, exits_cleanly
-from llamaflow.files import write_json, write_text
+from llamaflow.files import link_or_copy, sha256_of_files, write_json, write_text
 from llamaflow.models import trusted
 from llamaflow.references import ModelReference
 from llamaflow.steps import read_settings, receipt
+from llamaflow.tokencount import FILE as TOKENIZER
+from llamaflow.tokencount import TokenCounter
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md"]
+TOKENIZER_FILES = ["tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json", "config.json"]
 NOT_NEEDED = ("README.md", ".cache", ".git")
 
 
@@ -35,35 +39,52 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(reference: ModelReference, local: Path | None, template: str | None, outdir: Path, *, trust: bool = False) -> dict[str, Any]:
-    """Fetch one model into outdir/model and return what model.json says of it."""
+def run(given: Mapping[str, Any], local: Path | None, outdir: Path) -> dict[str, Any]:
+    """Fetch one model, or its tokenizer, into outdir/model and return what model.json says of it."""
+    reference, trust = ModelReference(**given["model"]), trusted(given)
     part = outdir / "model.part"
     shutil.rmtree(part, ignore_errors=True)
-    found = locate(reference, local, trust)
-    if found.suffix == ".gguf":
-        convert_gguf(found, part)
+    if given.get("parameter") == "tokenizer":
+        said = bring_tokenizer(locate(reference, local, TOKENIZER_FILES), part)
     else:
-        link_directory(found, part)
-    if template is not None:
-        write_text(part / "chat_template.jinja", template)  # a new file: the one there may be a link to the user's own
-    described = reference.as_dict() | describe(part, trust) | {"license": license_of(found)}
+        said = bring_model(locate(reference, local, HUB_FILES + (["*.py"] if trust else [])), part, given.get("chat_template_text"), trust)
+    described = reference.as_dict() | said
     write_json(part / "model.json", described)
     shutil.rmtree(outdir / "model", ignore_errors=True)
     part.rename(outdir / "model")
     return described
 
 
-def locate(reference: ModelReference, local: Path | None, trust: bool) -> Path:
-    """The directory or .gguf file that a reference means, downloaded if it is a Hub id."""
+def bring_model(found: Path, target: Path, template: str | None, trust: bool) -> dict[str, Any]:
+    """Weights, configuration and tokenizer; returns what is said of them."""
+    if found.suffix == ".gguf":
+        convert_gguf(found, target)
+    else:
+        link_directory(found, target)
+    if template is not None:
+        write_text(target / "chat_template.jinja", template)  # a new file: the one there may be a link to the user's own
+    return describe(target, trust) | {"license": license_of(found)}
+
+
+def bring_tokenizer(found: Path, target: Path) -> dict[str, Any]:
+    """tokenizer.json alone, which holds all that tells how many tokens a text has; returns what is said of it."""
+    target.mkdir(parents=True)
+    if (found / TOKENIZER).is_file():
+        link_or_copy((found / TOKENIZER).resolve(), target / TOKENIZER)
+    else:
+        convert_tokenizer(found, target)
+    return {"vocabulary": TokenCounter(target).vocabulary, "tokenizer_sha256": sha256_of_files(target, [target / TOKENIZER])}
+
+
+def locate(reference: ModelReference, local: Path | None, files: Sequence[str]) -> Path:
+    """The directory or .gguf file that a reference means; if it is a Hub id, with these files, downloaded."""
     if reference.kind == "hub":
-        return download(reference, trust)
+        return download(reference, files)
     path = package_file(reference.source) if reference.kind == "package" else (local or Path(reference.source).expanduser())
     if not path.exists():
         raise UsageError(f"there is no {path}. A path must lead to a model directory or a .gguf file.")
     if path.is_file() and path.suffix != ".gguf":
-        raise UsageError(f"{path.name} is a file, but not a .gguf file; give the directory that holds the model (config.json, *.safetensors)")
-    if path.is_dir() and not (path / "config.json").exists():
-        raise UsageError(f"the directory {path.name} has no config.json, so it is not a Hugging Face model directory")
+        raise UsageError(f"{path.name} is a file, but not a .gguf file; give the directory in which the model's files lie")
     return path
 
 
@@ -80,13 +101,12 @@ def package_file(reference: str) -> Path:
     return path
 
 
-def download(reference: ModelReference, trust: bool) -> Path:
+def download(reference: ModelReference, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    patterns = HUB_FILES + (["*.py"] if trust else [])
     try:
-        return Path(snapshot_download(reference.source, revision=reference.revision, allow_patterns=patterns))
+        return Path(snapshot_download(reference.source, revision=reference.revision, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UsageError(
             f"{reference.source} could not be fetched from the Hugging Face Hub: {str(error).splitlines()[0]}\n"
@@ -94,14 +114,30 @@ def download(reference: ModelReference, trust: bool) -> Path:
         ) from error
 
 
+def convert_tokenizer(found: Path, target: Path) -> None:
+    """Write the tokenizer.json of a directory that has a tokenizer in an older form, or of a .gguf file."""
+    from transformers import AutoTokenizer
+
+    if found.suffix == ".gguf":
+        read_gguf_once()
+    place: dict[str, Any] = {"gguf_file": found.name} if found.suffix == ".gguf" else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(found.parent if place else found, trust_remote_code=False, **place)
+        with TemporaryDirectory(dir=target) as saved:
+            tokenizer.save_pretrained(saved)
+            Path(saved, TOKENIZER).rename(target / TOKENIZER)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{found.name} has no {TOKENIZER}, nor anything that one could be made of ({reason}). Choose a model with a {TOKENIZER}.") from error
+
+
 def convert_gguf(file: Path, target: Path) -> None:
     """Dequantise a GGUF file to bfloat16 safetensors."""
-    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
     logging.disable_progress_bar()
-    gguf.GGUFReader = functools.cache(gguf.GGUFReader)  # transformers parses the file three times, 8 s each for a vocabulary of 49,000
+    read_gguf_once()
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).to(torch.bfloat16)
@@ -117,8 +153,17 @@ def convert_gguf(file: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
+def read_gguf_once() -> None:
+    """Keep what is parsed of a file: transformers parses it three times, 8 s each for a vocabulary of 49,000."""
+    import gguf
+
+    gguf.GGUFReader = functools.cache(gguf.GGUFReader)
+
+
 def link_directory(source: Path, target: Path) -> None:
     """Copy a model directory without copying its bytes where the file system allows that."""
+    if not (source / "config.json").exists():
+        raise UsageError(f"the directory {source.name} has no config.json, so it is not a Hugging Face model directory")
     if not list(source.glob("*.safetensors")):
         raise UsageError(
             f"{source.name} has no .safetensors files; other weight formats can run code when they are loaded and are not read. Convert the model to safetensors first."
@@ -126,14 +171,7 @@ def link_directory(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for file in sorted(source.iterdir()):
         if file.name not in NOT_NEEDED and file.is_file():
-            _link(file.resolve(), target / file.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+            link_or_copy(file.resolve(), target / file.name)
 
 
 def license_of(found: Path) -> str | None:
@@ -158,11 +196,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = read_settings()
     with receipt("fetch_model", given, args.outdir) as written:
         try:
-            described = run(ModelReference(**given["model"]), args.path, given.get("chat_template_text"), args.outdir, trust=trusted(given))
+            described = run(given, args.path, args.outdir)
         except UsageError as error:
             raise UsageError(f"--{given.get('parameter', 'models')}: {error}") from error
-        written.outputs["model"] = described["sha256"]
-        written.counts = {"parameters": described["parameters"]}
+        written.outputs["model"] = described.get("sha256") or described["tokenizer_sha256"]
+        written.counts = {name: described[name] for name in ("parameters", "vocabulary") if name in described}
 
 
 if __name__ == "__main__":

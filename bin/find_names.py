@@ -21,6 +21,7 @@ from llamaflow.errors import exits_cleanly
 from llamaflow.files import read_json
 from llamaflow.models import use_task_threads
 from llamaflow.names import NameFinder
+from llamaflow.portions import portions
 from llamaflow.records import ParquetWriter, Record, read_rows, texts_of
 from llamaflow.steps import read_settings, receipt
 from llamaflow.textrepair import repair
@@ -45,7 +46,7 @@ def run(records: Path, model: Path, outdir: Path, settings: Mapping[str, Any]) -
         written.inputs["model"] = read_json(model / "model.json")["sha256"]
         finder = NameFinder(model)
         with ParquetWriter(found, SCHEMA) as writer:
-            for texts in some_at_once(map(texts_to_read, read_rows(records))):
+            for texts in portions(map(texts_to_read, read_rows(records)), CHARACTERS_AT_ONCE):
                 for names in names_of_each(texts, finder):
                     writer.write({"names": names})
                     counts.update(records=1, with_names=bool(names), names=len(names))
@@ -55,19 +56,6 @@ def run(records: Path, model: Path, outdir: Path, settings: Mapping[str, Any]) -
 
 def texts_to_read(record: Record) -> list[str]:
     return list(filter(None, map(repair, texts_of(record))))
-
-
-def some_at_once(records: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    """The texts of several records, as many as the model is given together."""
-    waiting, characters = list[list[str]](), 0
-    for texts in records:
-        waiting.append(texts)
-        characters += 1 + sum(map(len, texts))
-        if characters >= CHARACTERS_AT_ONCE:
-            yield waiting
-            waiting, characters = [], 0
-    if waiting:
-        yield waiting
 
 
 def names_of_each(records: Sequence[list[str]], finder: NameFinder) -> Iterator[list[str]]:

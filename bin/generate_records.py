@@ -6,7 +6,7 @@
 The settings hold the groups generation, cleaning and personal_data, {"pairs_of": {source: how many pairs a text, at most}} and checkpoint_dir, where answers are kept, so
 that none is paid for twice. Records that are no texts pass unchanged, and so do those of people to be erased, which are sent to nobody. Writes generated.parquet, in the order of the records, generate_records.dropped.parquet
 (pairs that cannot be used and texts of which nothing came, with the reason) and the receipt generate_records.json, with the tokens that the server
-says it used. What a model writes is cleaned as what was read is, since it may know an address that no text holds, or repeat itself.
+says it used. What a model writes is cleaned as what was read is (with --tokenizer, if lengths have bounds in tokens), since it may know an address that no text holds, or repeat itself.
 The server's key comes from the environment: OPENAI_API_KEY. At most a few requests are under way at once, so memory does not grow with the data.
 """
 
@@ -41,6 +41,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=Path, required=True, help="records of clean_records")
     parser.add_argument("--erase", type=Path, help="a subject_id a line")
+    parser.add_argument("--tokenizer", type=Path, help="what counts tokens, of fetch_model, if lengths have bounds in tokens")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
@@ -51,6 +52,8 @@ def run(records: Path, generation: Generation, rules: Rules, erase: Path | None,
         raise UsageError("--generation_endpoint and --generation_model are needed to write questions.")
     with receipt(STEP, settings, outdir) as written:
         written.add_input(records)
+        if rules.tokens:
+            written.inputs["tokenizer"] = rules.tokens.described["tokenizer_sha256"]
         with (
             Endpoint(generation.generation_endpoint, generation.generation_model, generation.generation_temperature, SCHEMA) as endpoint,
             ParquetWriter(generated) as kept,
@@ -129,7 +132,7 @@ class Writer:
         redactor = self.rules.redactor()
         record = with_texts(made, redactor)
         self.personal.setdefault(made["source"], Counter()).update(redactor.counts)
-        if reason := fault(record, self.rules.cleaning) or filtered(record, self.rules.cleaning, redactor):
+        if reason := fault(record, self.rules) or filtered(record, self.rules.cleaning, redactor):
             raise Unusable(reason)
         return record
 
@@ -162,7 +165,7 @@ def in_order(records: Iterable[Record], work: Callable[[Record], Pairs], at_once
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
-    run(args.records, Generation.model_validate(settings.get("generation", {})), Rules.of(settings), args.erase, args.outdir, settings)
+    run(args.records, Generation.model_validate(settings.get("generation", {})), Rules.of(settings, args.tokenizer), args.erase, args.outdir, settings)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     split_dataset.py --records deduplicated.parquet --receipts */collect_source.json ... --dropped */*.dropped.parquet ... < settings.json
 
 The settings hold the groups splitting and personal_data. Writes the directory dataset/ (train, validation, test and dropped.parquet, dataset.json, the
-data card README.md and croissant.json) and the receipt split_dataset.json. Splits that the user gave or an earlier run had
+data card README.md and croissant.json) and the receipt split_dataset.json. With --tokenizer, shares of a mixture are of its tokens. Splits that the user gave or an earlier run had
 are kept (see splits.read_index); the rest is drawn as splits.py says.
 """
 
@@ -33,12 +33,13 @@ from llamaflow.personal import Redactor
 from llamaflow.previous import NOT_GIVEN, Numbers, read_previous
 from llamaflow.previous_files import files_of
 from llamaflow.records import DROPPED_SCHEMA, SPLITS, ParquetWriter, read_batches, read_rows
-from llamaflow.references import parse_reference
+from llamaflow.references import parse_reference, public_name
 from llamaflow.samples import DroppedSample, chosen, read_candidates
 from llamaflow.splits import TRAIN, Index, draw, read_index, refuse_empty_splits, stability, straddling
 from llamaflow.steps import read_settings, receipt, say
 from llamaflow.subjects import people_of, read_subjects
 from llamaflow.tally import Tally
+from llamaflow.tokencount import TokenCounter
 
 STEP = "split_dataset"
 GROUPS = ("collection", "cleaning", "personal_data", "generation", "deduplication", "splitting")  # of parameters that decide what is in the data
@@ -54,6 +55,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, nargs="*", default=[], help="records to look at, of clean_records")
     parser.add_argument("--erase", type=Path, help="a subject_id a line: nothing of what these people said is written")
     parser.add_argument("--previous", type=Path, help="train, validation and test.parquet of an earlier run")
+    parser.add_argument("--tokenizer", type=Path, help="what counts tokens, of fetch_model; without it, shares of a mixture are of bytes")
     parser.add_argument("--outdir", type=Path, default=Path())
     return parser.parse_args(argv)
 
@@ -68,6 +70,7 @@ class Inputs:
     samples: Sequence[Path] = ()
     erase: Path | None = None
     previous: Path | None = None
+    tokenizer: Path | None = None
 
 
 def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Mapping[str, float], outdir: Path, settings: Mapping[str, Any]) -> None:
@@ -76,6 +79,9 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
         written.inputs |= {f"{number}/{path.name}": sha256(path) for number, path in enumerate([*given.receipts, *given.dropped, *given.samples], 1)}
         if given.previous:
             written.inputs |= {f"previous/{file.name}": sha256(file) for file in files_of(given.previous)}
+        counter = TokenCounter(given.tokenizer) if given.tokenizer else None
+        if counter:
+            written.inputs["tokenizer"] = counter.described["tokenizer_sha256"]
         index = read_index(given.records, splitting, read_previous(given.previous, splitting.split_seed) if given.previous else None)
         if given.previous:
             _refuse_strangers(index)
@@ -84,11 +90,12 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
         dataset = outdir / "dataset"
         dataset.mkdir(exist_ok=True)
         candidates = read_candidates(given.samples)
-        tally, mixture = Tally(candidates), Mixture(given.records, assigned == TRAIN, index.groups, weights, splitting.max_repeats)
+        tally, mixture = Tally(candidates), Mixture(given.records, assigned == TRAIN, index.groups, weights, splitting.max_repeats, counter)
         _write_splits(given.records, assigned, mixture.times, dataset, tally)
         summary = tally.summary()
         lost = _write_dropped(given.dropped, personal, read_subjects(given.erase), dataset / "dropped.parquet")
         made = [read_json(path) for path in given.receipts]
+        names_model = public_name(parse_reference(personal.names_model).as_dict()) if personal.names_model else None
         steps = funnel(made)
         for entry in steps:  # a source of which nothing is left is listed too
             summary["sources"].setdefault(entry["source"], {**dict.fromkeys(SPLITS, 0), "license": None, "type": None})
@@ -99,17 +106,18 @@ def run(given: Inputs, splitting: Splitting, personal: PersonalData, weights: Ma
             "previous": stability(index, assigned) if given.previous else None,
             "leakage": leakage(dataset),
             "benchmarks": next((entry["counts"]["benchmarks"] for entry in made if "benchmarks" in entry["counts"]), None),
+            "tokenizer": public_name(counter.described) if counter else None,
             "mixture": mixture.described,
             "funnel": steps,
             "skipped_sources": skipped(made),
-            "personal_data": {"action": personal.personal_data, "found": personal_data(made), "names_model": _public_name(personal.names_model)},
+            "personal_data": {"action": personal.personal_data, "found": personal_data(made), "names_model": names_model},
             "settings": splitting.model_dump(exclude={"previous_dataset"}),
             "watermarks": {one["settings"]["source"]["id"]: one["counts"]["watermark"] for one in made if one["counts"].get("watermark")},
             "origins": dict(sorted((one["settings"]["source"]["id"], origin_of(one)) for one in made if one["step"] == COLLECTED)),
             "sample": {"kept": chosen(candidates[place] for place in sorted(tally.found)), "dropped": lost},
         }
         write_json(dataset / "dataset.json", description)
-        write_text(dataset / "README.md", data_card(description, _parameters([settings, *(one["settings"] for one in made)])))
+        write_text(dataset / "README.md", data_card(description, _parameters([settings, *(one["settings"] for one in made)], description["tokenizer"])))
         write_json(dataset / "croissant.json", croissant(dataset, described(description), description["sha256"], hub_names(description["licenses"])))
         written.add_output(dataset)
         written.counts = {"records": len(assigned), "splits": summary["splits"]}
@@ -123,14 +131,6 @@ def _documents(index: Index, assigned: Numbers) -> dict[str, int]:
     return {"found": found, "in_several_splits": torn}
 
 
-def _public_name(model: str | None) -> str | None:
-    """As anyone would call a model: of one on the user's disk the last part of its path."""
-    if model is None:
-        return None
-    reference = parse_reference(model)
-    return reference.id if reference.kind == "path" else reference.source
-
-
 def _refuse_strangers(index: Index) -> None:
     if (index.known == NOT_GIVEN).all():
         raise DataError(
@@ -140,9 +140,9 @@ def _refuse_strangers(index: Index) -> None:
         )
 
 
-def _parameters(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _parameters(settings: Sequence[Mapping[str, Any]], tokenizer: str | None) -> dict[str, Any]:
     """The parameters that the steps were given, without files on the user's disk and addresses of servers; who is to be erased is nobody's business."""
-    given = {name: value for one in settings for group in GROUPS for name, value in one.get(group, {}).items()}
+    given = {name: value for one in settings for group in GROUPS for name, value in one.get(group, {}).items()} | {"tokenizer": tokenizer}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items() if name not in NOT_TOLD and value is not None}
 
 
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     settings = read_settings()
     splitting, personal = Splitting.model_validate(settings.get("splitting", {})), PersonalData.model_validate(settings.get("personal_data", {}))
-    given = Inputs(args.records, args.receipts, args.dropped, args.samples, args.erase, args.previous)
+    given = Inputs(args.records, args.receipts, args.dropped, args.samples, args.erase, args.previous, args.tokenizer)
     run(given, splitting, personal, settings.get("weights", {}), args.outdir, settings)
 
 

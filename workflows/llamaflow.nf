@@ -12,7 +12,7 @@ workflow LLAMAFLOW {
     ch_settings   // value: map of step -> settings
     ch_sources    // [meta, file or [], row of the samplesheet]
     ch_models     // [meta, file or [], model reference]
-    ch_names      // [meta, file or [], model reference] of what finds names of people, if there is one
+    ch_helpers    // [meta, file or [], model reference] of what finds names of people and of what counts tokens, if they are asked for
     ch_trials     // value: trials sheet or []
     ch_erase      // value: file with the people to be erased, or []
     ch_previous   // value: data set of an earlier run, or []
@@ -20,7 +20,7 @@ workflow LLAMAFLOW {
 
     main:
     // collect, clean, deduplicate and split the records of all sources
-    PREPARE_DATA(ch_sources, ch_names, ch_settings, ch_erase, ch_previous, ch_benchmarks)
+    PREPARE_DATA(ch_sources, ch_helpers, ch_settings, ch_erase, ch_previous, ch_benchmarks)
 
     // every model x technique x hyperparameters becomes a trained trial
     TRAINING_GRID(ch_models, PREPARE_DATA.out.dataset, PREPARE_DATA.out.description, ch_trials, ch_settings)

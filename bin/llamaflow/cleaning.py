@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from llamaflow.data_params import Action, Cleaning, PersonalData, PersonalType, actions_of
@@ -14,6 +15,7 @@ from llamaflow.languages import language_of
 from llamaflow.personal import Redactor, pattern_of
 from llamaflow.quality import fault as quality_fault
 from llamaflow.records import Record, texts_of, turns_of
+from llamaflow.tokencount import TokenCounter
 
 FIELDS = ("messages", "prompt", "chosen", "rejected")
 ROLES = {"system", "user", "assistant"}
@@ -27,11 +29,17 @@ class Rules:
 
     cleaning: Cleaning
     personal: PersonalData
+    tokens: TokenCounter | None = None  # there if lengths have bounds in tokens
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        """From a step's settings."""
-        return cls(Cleaning.model_validate(settings.get("cleaning", {})), PersonalData.model_validate(settings.get("personal_data", {})))
+    def of(cls, settings: Mapping[str, Any], tokenizer: Path | None = None) -> Self:
+        """From a step's settings, and the directory of what counts tokens."""
+        cleaning, personal = Cleaning.model_validate(settings.get("cleaning", {})), PersonalData.model_validate(settings.get("personal_data", {}))
+        if not cleaning.has_token_bounds:
+            return cls(cleaning, personal)
+        if tokenizer is None:
+            raise UsageError("--min_tokens and --max_tokens: tokens are to be counted, but --tokenizer, the result of fetch_model, is missing.")
+        return cls(cleaning, personal, TokenCounter(tokenizer))
 
     def redactor(self, names: Sequence[str] = ()) -> Redactor:
         """For one record, in which these names of people were found."""
@@ -82,7 +90,7 @@ def filtered(record: Record, cleaning: Cleaning, redactor: Redactor) -> str | No
     return reason and f"quality: {reason}"
 
 
-def fault(record: Record, cleaning: Cleaning) -> str | None:
+def fault(record: Record, rules: Rules) -> str | None:
     """The reason to drop a record, or None. Lengths count all its texts, before a system prompt is added."""
     length = sum(map(len, texts_of(record)))
     if not length:
@@ -90,9 +98,19 @@ def fault(record: Record, cleaning: Cleaning) -> str | None:
     problem = {"text": lambda _: None, "chat": _chat_fault, "preference": _preference_fault}[record["type"]](record)
     if problem:
         return problem
-    if length < cleaning.min_characters:
+    if length < rules.cleaning.min_characters:
         return "too short"
-    return "too long" if length > cleaning.max_characters else None
+    return "too long" if length > rules.cleaning.max_characters else _tokens_fault(record, rules)
+
+
+def _tokens_fault(record: Record, rules: Rules) -> str | None:
+    if rules.tokens is None:
+        return None
+    least, most = rules.cleaning.min_tokens, rules.cleaning.max_tokens
+    (count,) = rules.tokens([list(texts_of(record))])
+    if least is not None and count < least:
+        return "too few tokens"
+    return "too many tokens" if most is not None and count > most else None
 
 
 def _chat_fault(record: Record) -> str | None:

@@ -73,6 +73,12 @@ class Cleaning(Group):
 
     min_characters: int = Field(1, ge=0, description="Records with fewer characters of text are dropped.")
     max_characters: int = Field(100_000, ge=1, description="Records with more characters of text are dropped.")
+    min_tokens: int | None = Field(None, ge=1, description="Records with fewer tokens of text, as the tokenizer counts them, are dropped.")
+    max_tokens: int | None = Field(None, ge=1, description="Records with more tokens of text, as the tokenizer counts them, are dropped.")
+    tokenizer: str | None = Field(
+        None,
+        description="The model whose tokenizer counts tokens while data is prepared, for min_tokens, max_tokens and the weights of the samplesheet (without it, they are of bytes): a Hugging Face Hub id (owner/name or owner/name@revision), a directory, a .gguf file, or pkg://package/file. Only the tokenizer is fetched.",
+    )
     quality_filter: Literal["none", "light", "web"] = Field(
         "light",
         description="Leave out debris: light (texts and answers that say the same again and again), web (for texts from the web also the rules of Gopher, C4 and FineWeb: too short, no sentences, lists of links, code), none.",
@@ -83,6 +89,17 @@ class Cleaning(Group):
     system_prompt: str | None = Field(
         None, description="A system message put before every conversation that has none; the model then answers best with the same one."
     )
+
+    @property
+    def has_token_bounds(self) -> bool:
+        """Whether tokens are to be counted."""
+        return self.min_tokens is not None or self.max_tokens is not None
+
+    @model_validator(mode="after")
+    def _leaves_lengths(self) -> Self:
+        if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(f"--min_tokens {self.min_tokens} is more than --max_tokens {self.max_tokens}: no record could be kept")
+        return self
 
 
 class PersonalData(Group):

@@ -181,8 +181,9 @@ def _documents(documents: Mapping[str, int]) -> list[str]:
 def _mixture(dataset: Mapping[str, Any]) -> list[str]:
     if not dataset["mixture"]:
         return []
-    rows = [(source, part["weight"], part["records"], part["times"], f"{part['share']:.1%}") for source, part in dataset["mixture"].items()]
-    text = "The training text is a mixture of the sources by weight. A record that is repeated stands in `train.parquet` as often as it is trained on; shares are of bytes."
+    rows = [(source, part["weight"], part["records"], part["times"], f"{part['share']:.1%}") for source, part in dataset["mixture"]["sources"].items()]
+    unit = f"tokens of {escaped(dataset['tokenizer'])}" if dataset["mixture"]["unit"] == "tokens" else "bytes"
+    text = f"The training text is a mixture of the sources by weight. A record that is repeated stands in `train.parquet` as often as it is trained on; shares are of {unit}."
     return ["## Mixture", text, table(("source", "weight", "records", "times", "share"), rows)]
 
 

@@ -1,19 +1,23 @@
 """How much of each source is trained on: samples, and shares that the user gives.
 
-Sizes are bytes of text (UTF-8): no tokenizer is known yet, and a grid may have several.
+Sizes are tokens of text, if the user says whose (a grid may have several tokenizers), or else bytes (UTF-8).
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from llamaflow.errors import DataError
 from llamaflow.previous import Numbers
 from llamaflow.records import read_rows, texts_of
+
+TEXTS = ("text", "messages", "prompt", "chosen")  # columns of what is trained on
+
+Count = Callable[[Iterable[list[str]]], Iterable[int]]  # the sizes of records, given the texts of each
 
 
 def sampled(orders: Numbers, sources: Numbers, limits: Mapping[int, int], limit: int | None) -> Numbers:
@@ -50,7 +54,7 @@ def rates(sizes: Sequence[float], weights: Sequence[float], most: float) -> list
 
 
 def repeats(sizes: Numbers, orders: Numbers, rate: float) -> Numbers:
-    """int64 [records]: how often each record of a source is written; those with the lowest `orders` once more, as long as their bytes are within the rate."""
+    """int64 [records]: how often each record of a source is written; those with the lowest `orders` once more, as long as their sizes are within the rate."""
     times = np.full(len(sizes), int(rate), dtype=np.int64)
     by_order = np.argsort(orders, kind="stable")
     before = np.cumsum(sizes[by_order]) - sizes[by_order] / 2  # a record counts if more than half of it is within
@@ -61,16 +65,17 @@ def repeats(sizes: Numbers, orders: Numbers, rate: float) -> Numbers:
 class Mixture:
     """How often each record is written, so that the sources have the shares of the training text that the user gave them as weights.
 
+    `tokens` counts them; without it, bytes are counted.
     times: int64 [records], 1 for all but training records; described: for the data set's description, None without weights.
     Raises DataError if nothing is left to train on.
     """
 
-    def __init__(self, records: Path, trained: Numbers, orders: Numbers, weights: Mapping[str, float], most: float) -> None:
+    def __init__(self, records: Path, trained: Numbers, orders: Numbers, weights: Mapping[str, float], most: float, tokens: Count | None = None) -> None:
         self.times = np.ones(len(trained), dtype=np.int64)
-        self.described: dict[str, dict[str, float]] | None = None
+        self.described: dict[str, Any] | None = None
         if not weights:
             return
-        sizes, sources = _sizes(records, list(weights))
+        sizes, sources = _sizes(records, tokens or _bytes), _places(records, list(weights))
         members = [np.flatnonzero(trained & (sources == place)) for place in range(len(weights))]
         found = rates([int(sizes[rows].sum()) for rows in members], list(weights.values()), most)
         for rows, rate in zip(members, found, strict=True):
@@ -80,16 +85,21 @@ class Mixture:
                 "nothing is left to train on: the sources with a weight above 0 have no training records. Check weight and split in the samplesheet."
             )
         written = [int((sizes[rows] * self.times[rows]).sum()) for rows in members]
-        self.described = {
+        shares = {
             source: {"weight": weight, "records": len(rows), "times": round(rate, 3), "share": round(size / (sum(written) or 1), 4)}
             for (source, weight), rows, rate, size in zip(weights.items(), members, found, written, strict=True)
         }
+        self.described = {"unit": "tokens" if tokens else "bytes", "sources": shares}
 
 
-def _sizes(records: Path, sources: Sequence[str]) -> tuple[Numbers, Numbers]:
-    """Bytes of text, and the place of the source, of each record."""
-    sizes, places = array("q"), array("i")
-    for row in read_rows(records, ("source", "text", "messages", "prompt", "chosen")):
-        sizes.append(sum(len(text.encode()) for text in texts_of(row)))
-        places.append(sources.index(row["source"]))
-    return np.array(sizes, dtype=np.int64), np.array(places, dtype=np.int32)
+def _sizes(records: Path, count: Count) -> Numbers:
+    return np.fromiter(count(list(texts_of(row)) for row in read_rows(records, TEXTS)), dtype=np.int64)
+
+
+def _bytes(records: Iterable[list[str]]) -> Iterator[int]:
+    return (sum(len(text.encode()) for text in texts) for texts in records)
+
+
+def _places(records: Path, sources: Sequence[str]) -> Numbers:
+    """The place of each record's source."""
+    return np.fromiter((sources.index(row["source"]) for row in read_rows(records, ("source",))), dtype=np.int32)

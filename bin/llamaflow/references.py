@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -53,6 +54,11 @@ def parse_references(texts: tuple[str, ...]) -> list[ModelReference]:
     if twice:
         raise UsageError(f"--models: two different models would both be called {', '.join(twice)}; rename one of the files or directories")
     return references
+
+
+def public_name(described: Mapping[str, Any]) -> str:
+    """As anyone would call a model, by its reference or its model.json: of one on the user's disk the last part of its path."""
+    return str(described["id"] if described["kind"] == "path" else described["source"])
 
 
 def _short_name(text: str) -> str:

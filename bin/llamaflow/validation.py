@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from llamaflow.data_params import Cleaning, Splitting
 from llamaflow.errors import UsageError
 from llamaflow.params import GROUP_OF, GROUPS, Answers, Compute, Grid, Params, Scratch, Training
 
@@ -41,10 +42,8 @@ def resolve(values: Mapping[str, Any]) -> Params:
 
 def _contradictions(groups: Mapping[str, Any]) -> list[str]:
     """What each group allows but not both together; groups that have faults of their own are left out."""
-    problems = []
-    splitting, grid, evaluation, answers, gate = (groups.get(name) for name in ("splitting", "grid", "evaluation", "answers", "gate"))
-    if splitting and splitting.validation_fraction + splitting.test_fraction >= 1:
-        problems.append("--validation_fraction and --test_fraction together must stay below 1, or nothing is left to train on")
+    problems = _faults_of_data(groups.get("cleaning"), groups.get("splitting"))
+    grid, evaluation, answers, gate = (groups.get(name) for name in ("grid", "evaluation", "answers", "gate"))
     if evaluation and gate:
         measured = _measured(grid.stage if grid else (), evaluation.metrics)
         if gate.gate_metric not in measured:
@@ -65,6 +64,15 @@ def _contradictions(groups: Mapping[str, Any]) -> list[str]:
     if cost and cost.max_cost is not None and cost.price_per_hour is None:
         problems.append("--max_cost needs --price_per_hour: without a price nothing has a cost")
     return problems
+
+
+def _faults_of_data(cleaning: Cleaning | None, splitting: Splitting | None) -> list[str]:
+    faults = []
+    if cleaning and cleaning.has_token_bounds and cleaning.tokenizer is None:
+        faults.append("--min_tokens and --max_tokens need --tokenizer, the model whose tokenizer is to count: each makes another number of tokens of a text")
+    if splitting and splitting.validation_fraction + splitting.test_fraction >= 1:
+        faults.append("--validation_fraction and --test_fraction together must stay below 1, or nothing is left to train on")
+    return faults
 
 
 def _measured(stages: Sequence[str], metrics: Sequence[str]) -> tuple[str, ...]:

@@ -37,6 +37,16 @@ def name_finder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def token_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What counts tokens, as fetch_model leaves it: a tokenizer without its model."""
+    given, fetched = tmp_path_factory.mktemp("models") / "words", tmp_path_factory.mktemp("fetched")
+    tiny.write_tokenizer(given)
+    reference = {"id": "words", "kind": "path", "source": "/home/ana/of_a_hospital/words", "revision": None}
+    tiny.run_step("fetch_model", ["--path", given, "--outdir", fetched], {"model": reference, "parameter": "tokenizer"})
+    return fetched / "model"
+
+
+@pytest.fixture(scope="session")
 def lab(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tiny.Lab:
     """The tiny model, fetched, and a small dataset, tokenised."""
     folder = tmp_path_factory.mktemp("lab")

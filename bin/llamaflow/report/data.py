@@ -64,8 +64,9 @@ def splits(results: Results) -> dict[str, Any]:
     if torn := documents.get("in_several_splits"):
         text += f" Mind the documents in several of these parts, {torn:,} of {documents['found']:,}, cut where no part could hold them: the test asks about what the training has read."
     if mixture := results.dataset.get("mixture"):
-        shares = ", ".join(f"{safe(source)} {part['share']:.0%} (each record {part['times']:.2g} times)" for source, part in mixture.items())
-        text += f" By their weights, the sources have these shares of the training text: {shares}."
+        shares = ", ".join(f"{safe(source)} {part['share']:.0%} (each record {part['times']:.2g} times)" for source, part in mixture["sources"].items())
+        unit = f"in tokens of {safe(results.dataset['tokenizer'])}" if mixture["unit"] == "tokens" else "in bytes"
+        text += f" By their weights, the sources have these shares of the training text, {unit}: {shares}."
     pconfig = _records_by_source("Records of each split, by source")
     return section("splits", "Training, validation and test data", text, "bargraph", data, categories=categories, pconfig=pconfig)
 

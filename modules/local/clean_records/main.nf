@@ -7,6 +7,7 @@ process CLEAN_RECORDS {
 
     input:
     tuple val(meta), path(records), path(names), '-'
+    path tokenizer
 
     output:
     tuple val(meta), path('cleaned.parquet'), emit: records
@@ -19,11 +20,12 @@ process CLEAN_RECORDS {
     tuple val("${task.process}"), val('py3langid'), eval('package_version.py py3langid'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
     tuple val("${task.process}"), val('python-stdnum'), eval('package_version.py python-stdnum'), topic: versions
+    tuple val("${task.process}"), val('tokenizers'), eval('package_version.py tokenizers'), topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    clean_records.py --records ${records} ${names ? "--names ${names}" : ''} ${args}
+    clean_records.py --records ${records} ${names ? "--names ${names}" : ''} ${tokenizer ? "--tokenizer ${tokenizer}" : ''} ${args}
     """
 
     stub:

@@ -1,5 +1,6 @@
 process FETCH_MODEL {
-    tag "${meta.id}"
+    // receipts go by it, and the tokenizer that counts is mostly that of a model
+    tag "${meta.id}${meta.parameter == 'tokenizer' ? ' tokenizer' : ''}"
     label 'process_medium'
 
     conda "${moduleDir}/environment.yml"

@@ -8,6 +8,7 @@ process GENERATE_RECORDS {
     input:
     tuple val(meta), path(records), '-'
     path erase, stageAs: 'erase/*'
+    path tokenizer
 
     output:
     tuple val(meta), path('generated.parquet'), emit: records
@@ -17,11 +18,12 @@ process GENERATE_RECORDS {
     tuple val("${task.process}"), val('ftfy'), eval('package_version.py ftfy'), topic: versions
     tuple val("${task.process}"), val('httpx'), eval('package_version.py httpx'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+    tuple val("${task.process}"), val('tokenizers'), eval('package_version.py tokenizers'), topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    generate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${args}
+    generate_records.py --records ${records} ${erase ? '--erase erase/*' : ''} ${tokenizer ? "--tokenizer ${tokenizer}" : ''} ${args}
     """
 
     stub:

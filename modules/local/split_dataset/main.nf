@@ -11,6 +11,7 @@ process SPLIT_DATASET {
     path samples, stageAs: 'samples/?/*'
     path erase, stageAs: 'erase/*'
     path previous, stageAs: 'previous/*'
+    path tokenizer
     stdin
 
     output:
@@ -19,11 +20,12 @@ process SPLIT_DATASET {
     path 'split_dataset.json', emit: receipt
     tuple val("${task.process}"), val('python'), eval('package_version.py python'), topic: versions
     tuple val("${task.process}"), val('pyarrow'), eval('package_version.py pyarrow'), topic: versions
+    tuple val("${task.process}"), val('tokenizers'), eval('package_version.py tokenizers'), topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} --samples ${samples} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${args}
+    split_dataset.py --records ${records} --receipts ${receipts} --dropped ${dropped} --samples ${samples} ${erase ? '--erase erase/*' : ''} ${previous ? '--previous previous' : ''} ${tokenizer ? "--tokenizer ${tokenizer}" : ''} ${args}
     """
 
     stub:

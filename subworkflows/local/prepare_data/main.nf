@@ -16,7 +16,7 @@ include { SPLIT_DATASET       } from '../../../modules/local/split_dataset'
 workflow PREPARE_DATA {
     take:
     ch_sources    // [meta, file or [], row of the samplesheet]
-    ch_names      // [meta, file or [], model reference] of what finds names of people, if there is one
+    ch_helpers    // [meta, file or [], model reference] of what finds names of people and of what counts tokens, if they are asked for
     ch_settings   // value: map of step -> settings
     ch_erase      // value: file with the people to be erased, or []
     ch_previous   // value: data set of an earlier run, or []
@@ -43,15 +43,27 @@ workflow PREPARE_DATA {
         ready: true
     }
 
-    // names of people have no pattern: a model finds them, if there is one, which runs no code of its own
+    // models that help with the data, which run no code of their own
     FETCH_MODEL(
-        ch_names.combine(ch_settings).map { meta, file, reference, settings ->
+        ch_helpers.combine(ch_settings).map { meta, file, reference, settings ->
             [meta, file, toJson([code: settings.fetch_model.code, model: reference, parameter: meta.parameter])]
         }
     )
+    ch_fetched = FETCH_MODEL.out.model.branch { meta, _model ->
+        tokenizer: meta.parameter == 'tokenizer'
+        names: true
+    }
+
+    // as values, [] where there is none: what counts tokens, and the same for cleaning if lengths have bounds in them
+    ch_tokenizer = ch_fetched.tokenizer.map { _meta, model -> model }.ifEmpty([]).first()
+    ch_bounds    = ch_tokenizer.map { model -> [model] }.combine(ch_settings).map { model, settings ->
+        settings.clean_records.cleaning.min_tokens || settings.clean_records.cleaning.max_tokens ? model : []
+    }.first()
+
+    // names of people have no pattern: a model finds them, if there is one
     ch_of_people = ch_collected.of_people.map { meta, records, _settings -> [meta, records] }
     FIND_NAMES(
-        ch_of_people.combine(FETCH_MODEL.out.model.map { _meta, model -> model }).combine(ch_settings).map { meta, records, model, settings ->
+        ch_of_people.combine(ch_fetched.names.map { _meta, model -> model }).combine(ch_settings).map { meta, records, model, settings ->
             [meta, records, model, toJson(settings.find_names)]
         }
     )
@@ -62,7 +74,7 @@ workflow PREPARE_DATA {
         .mix(ch_of_people.join(FIND_NAMES.out.names))
         .combine(ch_settings)
         .map { meta, records, names, settings -> [meta, records, names, toJson(settings.clean_records)] }
-    CLEAN_RECORDS(ch_to_clean)
+    CLEAN_RECORDS(ch_to_clean, ch_bounds)
 
     // of the texts of some sources, which are clean by now, a model makes questions and answers
     ch_records = CLEAN_RECORDS.out.records.combine(ch_settings).branch { meta, _records, settings ->
@@ -72,7 +84,7 @@ workflow PREPARE_DATA {
     ch_to_generate = ch_records.texts.map { meta, records, settings ->
         [meta, records, toJson(settings.generate_records + [pairs_of: settings.generate_records.pairs_of.subMap([meta.id])])]
     }
-    GENERATE_RECORDS(ch_to_generate, ch_erase)
+    GENERATE_RECORDS(ch_to_generate, ch_erase, ch_bounds)
 
     // across all sources, in the order of the samplesheet: of records that say the same, or nearly, one is kept, and none with a question of a benchmark
     ch_ready = ch_records.ready
@@ -100,6 +112,7 @@ workflow PREPARE_DATA {
         CLEAN_RECORDS.out.sample.toSortedList { one, other -> one.toString() <=> other.toString() },
         ch_erase,
         ch_previous,
+        ch_tokenizer,
         ch_settings.map { settings -> toJson(settings.split_dataset) },
     )
 

@@ -25,7 +25,7 @@ workflow INITIALISE {
     settings   = ch_checked.map { checked -> checked.settings }
     sources    = ch_checked.flatMap { checked -> sourcesOf(checked.sources, params.input, params.on_source_error == 'skip') }
     models     = ch_checked.flatMap { checked -> modelsOf(checked.models, 'models') + modelsOf([checked.teacher_model], 'teacher_model') }
-    names      = ch_checked.flatMap { checked -> modelsOf([checked.names_model], 'names_model') }
+    helpers    = ch_checked.flatMap { checked -> modelsOf([checked.names_model], 'names_model') + modelsOf([checked.tokenizer], 'tokenizer') }
     trials     = channel.value(params.trials ? file(params.trials) : [])
     erase      = channel.value(params.erase_subjects ? existing('erase_subjects', params.erase_subjects) : [])
     previous   = channel.value(params.previous_dataset ? datasetOf(params.previous_dataset) : [])
@@ -36,7 +36,7 @@ workflow INITIALISE {
     settings   // value: map of step -> settings
     sources    // [meta, file or [], row of the samplesheet]
     models     // [meta, file or [], model reference]
-    names      // [meta, file or [], model reference] of what finds names of people, if there is one
+    helpers    // [meta, file or [], model reference] of what finds names of people and of what counts tokens, if they are asked for
     trials     // value: trials sheet or []
     erase      // value: file with the people to be erased, or []
     previous   // value: data set of an earlier run, or []

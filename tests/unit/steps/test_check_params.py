@@ -62,6 +62,8 @@ def test_a_change_reaches_only_the_steps_that_it_concerns(check: Check) -> None:
     assert changed(max_new_tokens=64) == {"evaluate_model", "rank_trials"}
     assert changed(release_name="other") == {"merge_model", "write_model_card", "publish_model"}
     assert changed(personal_data="mask,name=hash", names_model="owner/names") == {"clean_records", "generate_records", "split_dataset"}
+    assert changed(max_tokens=512, tokenizer="owner/tiny") == {"clean_records", "generate_records"}
+    assert changed(tokenizer="owner/tiny") == set(), "what counts is an input of those that count"
     assert changed(models="owner/tiny,owner/other") == set(), "a model more must not run the others again"
 
 
@@ -95,19 +97,31 @@ def test_models(check: Check) -> None:
 
 
 def test_other_models(check: Check, refused: Callable[..., str]) -> None:
-    message = refused(names_model="not a model", teacher_model="pkg://..", stage="sft,distillation")
+    message = refused(names_model="not a model", teacher_model="pkg://..", stage="sft,distillation", tokenizer="a b")
+    assert "--tokenizer: 'a b' is neither" in message
     assert "--names_model: 'not a model' is neither" in message
     assert "--teacher_model: 'pkg://..' is not of the form" in message
     checked = check(names_model="owner/names@v2", teacher_model="./teacher", stage="sft,distillation")
     assert checked["names_model"] == {"id": "names", "kind": "hub", "source": "owner/names", "revision": "v2"}
     assert checked["teacher_model"] == {"id": "teacher", "kind": "path", "source": "./teacher", "revision": None}
-    assert "names_model" not in check()
+    assert {"names_model", "tokenizer"} & check().keys() == set()
+    assert check(tokenizer="./words")["tokenizer"] == {"id": "words", "kind": "path", "source": "./words", "revision": None}
 
 
 def test_what_becomes_of_names_needs_a_model_that_finds_them(check: Check, refused: Callable[..., str]) -> None:
     assert "give a --names_model" in refused(personal_data="mask, name = drop")
     assert check(personal_data="mask,name=keep")
     assert check(personal_data="mask,name=drop", names_model="owner/names")
+
+
+@pytest.mark.parametrize("bounds", [{"min_tokens": 4}, {"max_tokens": 4}, {"min_tokens": 4, "max_tokens": 4}])
+def test_bounds_in_tokens_need_a_tokenizer(check: Check, refused: Callable[..., str], bounds: dict[str, int]) -> None:
+    assert "--min_tokens and --max_tokens need --tokenizer" in refused(**bounds)
+    assert check(**bounds, tokenizer="owner/tiny")["settings"]["clean_records"]["cleaning"]["min_tokens"] == bounds.get("min_tokens")
+
+
+def test_bounds_in_tokens_that_leave_nothing(refused: Callable[..., str]) -> None:
+    assert "--min_tokens 5 is more than --max_tokens 4" in refused(min_tokens=5, max_tokens=4, tokenizer="owner/tiny")
 
 
 def test_the_chat_template_travels_as_text(check: Check, tmp_path: Path) -> None:

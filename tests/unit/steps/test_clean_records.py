@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from record_files import chat, receipt, rows, write_records
+from tokenizers import Tokenizer
 
-from llamaflow.records import content_id
+from llamaflow.records import content_id, texts_of
 
 Clean = Callable[..., list[dict[str, Any]]]
 USER, ASSISTANT, SYSTEM = ({"role": role, "content": f"I am the {role}."} for role in ("user", "assistant", "system"))
@@ -19,10 +20,10 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": f"I am the {role}."} for ro
 def clean(run_step: Any, tmp_path: Path) -> Clean:
     """Clean records and return what is left."""
 
-    def run(records: list[dict[str, Any]], *, personal_data: str = "mask", **cleaning: Any) -> list[dict[str, Any]]:
+    def run(records: list[dict[str, Any]], *more: Any, personal_data: str = "mask", **cleaning: Any) -> list[dict[str, Any]]:
         path = write_records(tmp_path / "collected.parquet", records)
         groups = {"cleaning": cleaning, "personal_data": {"personal_data": personal_data}}
-        run_step("clean_records", ["--records", path, "--outdir", tmp_path], groups)
+        run_step("clean_records", ["--records", path, *more, "--outdir", tmp_path], groups)
         return rows(tmp_path / "cleaned.parquet")
 
     return run
@@ -106,6 +107,37 @@ def test_rules(clean: Clean, tmp_path: Path, record: dict[str, Any], reason: str
 
 def test_lengths_do_not_count_the_added_system_prompt(clean: Clean) -> None:
     assert len(clean([chat("A?", "B.")], system_prompt="x" * 100, max_characters=4)) == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "text", "text": "The committee meets on Thursday. 数字 0123456789"},
+        conversation(SYSTEM, USER, ASSISTANT),
+        preference([USER], [ASSISTANT], [OTHER]),
+    ],
+)
+def test_bounds_in_tokens_count_all_texts(clean: Clean, token_model: Path, tmp_path: Path, record: dict[str, Any]) -> None:
+    def reasons(**bounds: int) -> list[str]:
+        clean([record], "--tokenizer", token_model, system_prompt="x" * 100, **bounds)
+        return [row["reason"] for row in rows(tmp_path / "clean_records.dropped.parquet")]
+
+    tokenizer = Tokenizer.from_file(str(token_model / "tokenizer.json"))
+    count = sum(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts_of(record))
+    assert reasons(min_tokens=count, max_tokens=count) == []
+    assert reasons(min_tokens=count + 1) == ["too few tokens"]
+    assert reasons(max_tokens=count - 1) == ["too many tokens"]
+    made = receipt(tmp_path / "clean_records.json")
+    assert made["counts"]["faults"]["faq"]["reasons"] == {"too many tokens": 1}, "as those of what is too long"
+    assert made["inputs"]["tokenizer"] == receipt(token_model / "model.json")["tokenizer_sha256"]
+
+
+def test_bounds_in_tokens_need_what_counts_them(clean: Clean, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        clean([conversation(USER, ASSISTANT)], max_tokens=9)
+    assert stopped.value.code == 64
+    assert "--min_tokens and --max_tokens: tokens are to be counted, but --tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "cleaned.parquet").exists()
 
 
 def test_personal_data_is_masked_everywhere_and_counted_by_source(clean: Clean, tmp_path: Path) -> None:

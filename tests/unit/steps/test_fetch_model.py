@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from tiny import CHATML, SETTINGS, json_of, same_weights, weights_of, write_model
 from transformers import AutoTokenizer
 
+import fetch_model
 from llamaflow.files import sha256
 from llamaflow.models import load_model
 from llamaflow.references import parse_reference
+from llamaflow.tokencount import TokenCounter
 
 
 class Fetch:
@@ -226,3 +229,71 @@ def test_a_damaged_gguf_file(fetch: Fetch, tiny_model: Path, tmp_path: Path) -> 
         cut = tmp_path / f"cut{share}.gguf"
         cut.write_bytes(whole[: int(share * len(whole))])
         assert "may be damaged or incomplete" in fetch.refused("./cut.gguf", cut)
+
+
+TOKENIZER = {"parameter": "tokenizer"}
+
+
+def test_a_tokenizer_alone(fetch: Fetch, copy: Path) -> None:
+    for file in copy.glob("*.safetensors"):
+        file.unlink()
+    found = fetch("./copy", copy, **TOKENIZER)
+    assert sorted(file.name for file in (fetch.folder / "model").iterdir()) == ["model.json", "tokenizer.json"]
+    assert (fetch.folder / "model/tokenizer.json").read_bytes() == (copy / "tokenizer.json").read_bytes()
+    assert (found["id"], found["source"], found["vocabulary"]) == ("copy", "./copy", 500)
+    written = json_of(fetch.folder / "fetch_model.json")
+    assert (written["outputs"]["model"], written["counts"]) == (found["tokenizer_sha256"], {"vocabulary": 500})
+    (copy / "config.json").unlink()
+    (copy / "chat_template.jinja").write_text("another")
+    assert fetch("./copy", copy, **TOKENIZER)["tokenizer_sha256"] == found["tokenizer_sha256"]
+
+
+def test_a_tokenizer_in_a_package(fetch: Fetch, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "tokens_of_tiny"
+    shutil.copytree(tiny_model, package / "tiny", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert fetch("pkg://tokens_of_tiny/tiny", **TOKENIZER)["vocabulary"] == 500
+
+
+def test_the_tokenizer_of_a_gguf_file(fetch: Fetch, tiny_model: Path, tmp_path: Path) -> None:
+    found = fetch("./tiny.gguf", write_gguf(tmp_path / "tiny.gguf", tiny_model), **TOKENIZER)
+    assert (found["id"], found["vocabulary"]) == ("tiny", 500)
+    assert sorted(file.name for file in (fetch.folder / "model").iterdir()) == ["model.json", "tokenizer.json"]
+    texts = ["Form F-2, é?", "数字 0123456789", "a " * 50]
+    plain = AutoTokenizer.from_pretrained(tiny_model)(texts, add_special_tokens=False)["input_ids"]
+    assert list(TokenCounter(fetch.folder / "model")([text] for text in texts)) == list(map(len, plain))
+
+
+def test_a_tokenizer_of_an_older_form(fetch: Fetch, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "form", "##s", "is", "due"]
+    (tmp_path / "old/vocab.txt").write_text("\n".join(words) + "\n")
+    (tmp_path / "old/tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    assert fetch("./old", tmp_path / "old", **TOKENIZER)["vocabulary"] == 10
+    assert list(TokenCounter(fetch.folder / "model")([["The forms", "is due"]])) == [5]
+    assert sorted(file.name for file in (fetch.folder / "model").iterdir()) == ["model.json", "tokenizer.json"]
+
+
+def test_tokenizers_that_cannot_count(fetch: Fetch, copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + bytes(range(256)) * 8)
+    for name in ("empty", "slow", "damaged.gguf"):
+        message = fetch.refused(f"./{name}", tmp_path / name, **TOKENIZER)
+        assert f"--tokenizer: {name} has no tokenizer.json, nor anything that one could be made of (" in message
+        assert message.strip().count("\n") == 0
+    (copy / "tokenizer.json").write_text("{")
+    assert "--tokenizer: its tokenizer.json cannot be read" in fetch.refused("./copy", copy, **TOKENIZER)
+    assert "--tokenizer: there is no" in fetch.refused("./missing", tmp_path / "missing", **TOKENIZER)
+    assert "--tokenizer: owner/tiny could not be fetched from the Hugging Face Hub" in fetch.refused("owner/tiny", **TOKENIZER)
+
+
+def test_no_weights_are_fetched_for_a_tokenizer() -> None:
+    files = ["config.json", "generation_config.json", "merges.txt", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "spiece.model"]
+    files += ["README.md", "onnx/model.onnx", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "modeling.py"]
+    chosen = filter_repo_objects(files, allow_patterns=fetch_model.TOKENIZER_FILES)
+    assert list(chosen) == [
+        *("config.json", "merges.txt", "spiece.model", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+    ]

@@ -16,6 +16,7 @@ import generate_records
 from llamaflow import client
 from llamaflow.endpoint import KEY
 from llamaflow.records import content_id
+from llamaflow.tokencount import TokenCounter
 
 Generate = Callable[..., list[dict[str, Any]]]
 TEXT = "Holidays are 30 days a year. Who works half days has as many."
@@ -47,12 +48,13 @@ def generate(run_step: Any, tmp_path: Path, server: ChatServer) -> Generate:
         checkpoint_dir: Path | None = None,
         more: tuple[Any, ...] = (),
         personal_data: str = "mask",
+        max_tokens: int | None = None,
         **generation: Any,
     ) -> list[dict[str, Any]]:
         path = write_records(tmp_path / "cleaned.parquet", records)
         groups = {
             "generation": {"generation_endpoint": server.address, "generation_model": "writer", **generation},
-            "cleaning": {"system_prompt": system_prompt},
+            "cleaning": {"system_prompt": system_prompt, "max_tokens": max_tokens},
             "personal_data": {"personal_data": personal_data},
             "pairs_of": {"faq": 3},
             "checkpoint_dir": checkpoint_dir and str(checkpoint_dir),
@@ -171,6 +173,15 @@ def test_what_a_model_writes_is_cleaned_like_the_rest(generate: Generate, server
     assert receipt(tmp_path / "generate_records.json")["counts"]["personal_data"] == {"faq": {"email": 1, "phone": 1}}
     assert [record["messages"][1]["content"] for record in generate([text()], personal_data="drop")] == [GOOD[1]]
     assert dropped(tmp_path)[0] == ("faq.csv:1", "personal data: email")
+
+
+def test_what_a_model_writes_has_the_same_bounds_in_tokens(generate: Generate, server: ChatServer, token_model: Path, tmp_path: Path) -> None:
+    counter = TokenCounter(token_model)
+    (count,) = counter([list(GOOD[:2])])
+    server.answer = lambda _: said(pairs(GOOD))
+    assert len(generate([text()], more=("--tokenizer", token_model), max_tokens=count)) == 1
+    assert generate([text()], more=("--tokenizer", token_model), max_tokens=count - 1) == []
+    assert dropped(tmp_path) == [("faq.csv:1", "too many tokens")]
 
 
 def test_tokens_are_counted_as_the_server_counts_them(generate: Generate, server: ChatServer, tmp_path: Path) -> None:

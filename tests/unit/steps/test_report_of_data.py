@@ -122,6 +122,16 @@ def test_a_tokenizer_that_fits_a_language_badly_is_warned_of(report: Report) -> 
     assert "<b>tiny fits ru badly</b>: 6.00 tokens a word." in section["description"]
 
 
+def test_shares_of_a_mixture_have_their_unit(report: Report) -> None:
+    report.grid()
+    shares = {"handbook": {"weight": 1, "records": 100, "times": 1.0, "share": 1.0}}
+    for unit, tokenizer, words in (("bytes", HOSTILE, "in bytes: handbook 100%"), ("tokens", "tiny", "in tokens of tiny: handbook 100%")):
+        report.dataset |= {"mixture": {"unit": unit, "sources": shares}, "tokenizer": tokenizer}
+        assert words in report.write()["splits"]["description"]
+    report.dataset["tokenizer"] = HOSTILE
+    assert HOSTILE not in report.write()["splits"]["description"]
+
+
 def test_lengths_are_shares_of_each_split(report: Report) -> None:
     report.grid()
     report.dataset["characters"] = {"train": {"p50": 70, "histogram": [[64, 95, 3], [96, 127, 1]]}, "test": {"p50": 100, "histogram": [[96, 127, 5]]}}

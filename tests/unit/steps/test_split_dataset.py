@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_files import NAMES, Split, chat, described, ids, rows, texts, write_records
+from record_files import NAMES, Split, chat, described, ids, receipt, rows, texts, write_records
 
 from llamaflow.records import DroppedWriter
+from llamaflow.tokencount import TokenCounter
 
 
 def test_fractions(split: Split) -> None:
@@ -231,9 +232,43 @@ def test_sources_have_the_shares_of_their_weights(split: Split, tmp_path: Path) 
     assert abs(len(mixed["train"]) - len(plain["train"])) <= 2
     assert (mixed["validation"], mixed["test"]) == (plain["validation"], plain["test"])
     made = described(tmp_path)["mixture"]
-    assert made["y"] == {"weight": 1, "records": 8, "times": 4.0, "share": pytest.approx(0.332)}
+    assert made["unit"] == "bytes"
+    assert made["sources"]["y"] == {"weight": 1, "records": 8, "times": 4.0, "share": pytest.approx(0.332)}
     assert described(tmp_path)["splits"]["train"] == len(mixed["train"])
     assert "| y | 1 | 8 | 4.0 | 33.2% |" in (tmp_path / "dataset" / "README.md").read_text()
+
+
+def test_shares_in_tokens_are_others_than_in_bytes(split: Split, token_model: Path, tmp_path: Path) -> None:
+    """Both sources have as many bytes, but the tokenizer knows the words of one only."""
+    words, signs = "The employee must hand in the form to the office.", "数字零一二三四五六七八九十百千万"
+    assert len(words) == 49
+    assert len(signs.encode()) == 48
+    records = [{"type": "text", "text": f"{number:03} {words}", "source": "words"} for number in range(200)]
+    records += [{"type": "text", "text": f"{number:03}  {signs}", "source": "signs"} for number in range(200)]
+    counter = TokenCounter(token_model)
+
+    def shares(*more: Any) -> dict[str, float]:
+        train = split(records, *more, weights={"words": 1, "signs": 1})["train"]
+        sizes = dict.fromkeys(("words", "signs"), 0)
+        for record, tokens in zip(train, counter([record["text"]] for record in train), strict=True):
+            sizes[record["source"]] += tokens
+        return {source: size / sum(sizes.values()) for source, size in sizes.items()}
+
+    by_bytes = shares()
+    assert {part["share"] for part in described(tmp_path)["mixture"]["sources"].values()} == {0.5}
+    assert described(tmp_path)["tokenizer"] is None
+    assert by_bytes["signs"] > 0.6
+    by_tokens = shares("--tokenizer", token_model)
+    assert by_tokens["words"] == pytest.approx(0.5, abs=0.01)
+    made = described(tmp_path)
+    assert (made["tokenizer"], made["mixture"]["unit"]) == ("words", "tokens")
+    assert {source: part["share"] for source, part in made["mixture"]["sources"].items()} == pytest.approx(by_tokens, abs=1e-4)
+    assert made["mixture"]["sources"]["words"]["times"] > 1 > made["mixture"]["sources"]["signs"]["times"]
+    card = (tmp_path / "dataset" / "README.md").read_text()
+    assert "shares are of tokens of words." in card
+    assert "\ntokenizer: words\n" in card
+    assert "hospital" not in card + (tmp_path / "dataset" / "dataset.json").read_text(), "where it lies is nobody's business"
+    assert receipt(tmp_path / "split_dataset.json")["inputs"]["tokenizer"] == receipt(token_model / "model.json")["tokenizer_sha256"]
 
 
 def test_a_source_of_weight_0_is_only_tested_on(split: Split) -> None:
