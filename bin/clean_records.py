@@ -53,8 +53,8 @@ def run(records: Path, names: Path | None, rules: Rules, outdir: Path, settings:
                 redactor = rules.redactor(named)
                 repaired = with_texts(with_texts(record, repair), redactor)
                 personal.setdefault(record["source"], Counter()).update(redactor.counts)
-                problem = fault(repaired, rules)
-                unwanted = problem or filtered(repaired, rules.cleaning, redactor)
+                problem = fault(repaired, rules.cleaning)
+                unwanted = problem or filtered(repaired, rules, redactor)
                 if unwanted:
                     dropped.drop(record["source"], record["meta"]["location"], unwanted, repaired, by_choice=not problem)
                     continue

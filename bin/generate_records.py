@@ -132,7 +132,7 @@ class Writer:
         redactor = self.rules.redactor()
         record = with_texts(made, redactor)
         self.personal.setdefault(made["source"], Counter()).update(redactor.counts)
-        if reason := fault(record, self.rules) or filtered(record, self.rules.cleaning, redactor):
+        if reason := fault(record, self.rules.cleaning) or filtered(record, self.rules, redactor):
             raise Unusable(reason)
         return record
 

@@ -73,11 +73,11 @@ def with_texts(record: Record, change: Callable[[str], str]) -> Record:
     return result
 
 
-def filtered(record: Record, cleaning: Cleaning, redactor: Redactor) -> str | None:
+def filtered(record: Record, rules: Rules, redactor: Redactor) -> str | None:
     """The reason to leave out a sound record, as the user's filters have it, or None. The record's language is noted where it can be told."""
     if kind := redactor.forbidden():
         return f"personal data: {kind}"
-    meta = record["meta"]
+    meta, cleaning = record["meta"], rules.cleaning
     meta["language"] = meta["language"] or language_of(" ".join(turn["content"] for turn in turns_of(record) if turn["role"] != "system") or record["text"])
     spoken = (meta["language"] or "").lower().partition("-")[0]
     if cleaning.languages and spoken and spoken not in cleaning.languages:
@@ -87,23 +87,11 @@ def filtered(record: Record, cleaning: Cleaning, redactor: Redactor) -> str | No
     else:
         answers = (turn["content"] for turn in (record["messages"] or record["chosen"]) if turn["role"] == "assistant")
         reason = next(filter(None, (quality_fault(answer, ANSWERS_FILTER[cleaning.quality_filter]) for answer in answers)), None)
-    return reason and f"quality: {reason}"
+    return f"quality: {reason}" if reason else _beyond(record, rules)
 
 
-def fault(record: Record, rules: Rules) -> str | None:
-    """The reason to drop a record, or None. Lengths count all its texts, before a system prompt is added."""
-    length = sum(map(len, texts_of(record)))
-    if not length:
-        return "empty"
-    problem = {"text": lambda _: None, "chat": _chat_fault, "preference": _preference_fault}[record["type"]](record)
-    if problem:
-        return problem
-    if length < rules.cleaning.min_characters:
-        return "too short"
-    return "too long" if length > rules.cleaning.max_characters else _tokens_fault(record, rules)
-
-
-def _tokens_fault(record: Record, rules: Rules) -> str | None:
+def _beyond(record: Record, rules: Rules) -> str | None:
+    """What its length in tokens is, if that is beyond the bounds."""
     if rules.tokens is None:
         return None
     least, most = rules.cleaning.min_tokens, rules.cleaning.max_tokens
@@ -111,6 +99,19 @@ def _tokens_fault(record: Record, rules: Rules) -> str | None:
     if least is not None and count < least:
         return "too few tokens"
     return "too many tokens" if most is not None and count > most else None
+
+
+def fault(record: Record, cleaning: Cleaning) -> str | None:
+    """The reason to drop a record, or None. Lengths count all its texts, before a system prompt is added."""
+    length = sum(map(len, texts_of(record)))
+    if not length:
+        return "empty"
+    problem = {"text": lambda _: None, "chat": _chat_fault, "preference": _preference_fault}[record["type"]](record)
+    if problem:
+        return problem
+    if length < cleaning.min_characters:
+        return "too short"
+    return "too long" if length > cleaning.max_characters else None
 
 
 def _chat_fault(record: Record) -> str | None:
