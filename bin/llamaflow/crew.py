@@ -92,7 +92,7 @@ class Helper:
         its_end.close()
 
     def begin(self, task: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # end() says that the process is gone
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # end() says that the process is gone
             self.connection.send(task)
 
     def end(self) -> Any:
