@@ -102,7 +102,8 @@ class Passes:
             labelled[number] += int((row.labels != IGNORED).sum())
         shares, steps = [1 / max(1, count) for count in labelled], [learner.state.step for learner in self.learners]
         at_once = self.tokens_at_once // self.crew.processes * (1 if training else WITHOUT_GRADIENTS)
-        seed = self.learners[0].values["seed"] + max(steps)  # for models with dropout of their own
+        first = self.learners[owned[0][0]]
+        seed = first.values["seed"] + first.state.step  # for models with dropout of their own
         for process, rows in enumerate(divided(owned, self.crew.processes)):
             yield Task(rows, shares, steps, training, at_once, self.checkpointing, seed + (process << 32))
 
