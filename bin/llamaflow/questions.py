@@ -79,18 +79,19 @@ def conversation(pair: Any, record: Record) -> Record:
 def span_of(quote: str, text: str) -> tuple[int, int]:
     """Where a quotation stands in a text, in characters; case, white space and Unicode form do not matter. Raises Unusable."""
     wanted = fold(quote.strip(QUOTATION_MARKS))
-    words = [(word.start(), fold(word[0])) for word in re.finditer(r"\S+", text)]
-    found = " ".join(word for _, word in words).find(wanted)
+    words = [(word.start(), word.end(), fold(word[0])) for word in re.finditer(r"\S+", text)]
+    found = " ".join(word for *_, word in words).find(wanted)
     if found < 0 or len(WORD.findall(wanted)) < WORDS_OF_QUOTATION:
         raise Unusable(NO_QUOTATION)
     places, length = [], 0
-    for _, word in words:
+    for *_, word in words:
         places.append(length)
         length += len(word) + 1
 
     def place(folded: int) -> int:
-        """Exact but within a word that is longer or shorter when folded."""
+        """Exact but within a word that is longer or shorter when folded, and always in that word."""
         number = bisect_right(places, folded) - 1
-        return words[number][0] + folded - places[number]
+        start, end, _ = words[number]
+        return min(start + folded - places[number], end - 1)
 
-    return place(found), min(place(found + len(wanted) - 1) + 1, len(text))
+    return place(found), place(found + len(wanted) - 1) + 1

@@ -19,6 +19,7 @@ from llamaflow.textfiles import Unusable
         ("带薪年休假为五天。病假另算。", "病假另算。", "病假另算。"),
         ("The ﬁrst and the last oﬃce is here. Next.", "the last office is here.", "the last oﬃce is here."),
         ("Straße und Weg sind lang", "strasse und weg", "Straße und Weg"),
+        ("aaaaaaaaaaaa¨ΐa字a", "a字a", "a"),  # folded, the word is longer by three
     ],
 )
 def test_span(text: str, quote: str, found: str) -> None:
