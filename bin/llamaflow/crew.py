@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from llamaflow.errors import TemporaryError
+from llamaflow.steps import say
 
 
 class Crew:
@@ -39,8 +40,13 @@ class Crew:
         torch.set_num_threads(1)
         gc.collect()
         gc.freeze()  # the collector's marks would copy the memory that forks share
-        for _ in range(processes - 1):
-            self.helpers.append(Helper(work, parameters, self.helpers))
+        try:
+            for _ in range(processes - 1):
+                self.helpers.append(Helper(work, parameters, self.helpers))
+        except OSError as error:  # a limit on processes, or on memory that might be copied
+            say(f"no helping process could be started ({error.strerror}): the training goes on with {self.processes}")
+        if not self.helpers:
+            self.close()
 
     @property
     def processes(self) -> int:
@@ -65,8 +71,6 @@ class Crew:
 
     def close(self) -> None:
         """End the helpers; this process has all its threads again."""
-        if not self.helpers:
-            return
         for helper in self.helpers:
             helper.close()
         self.helpers.clear()

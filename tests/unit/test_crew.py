@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -142,6 +143,18 @@ def test_a_crew_gives_the_threads_back() -> None:
         assert not children(os.getpid())
     finally:
         torch.set_num_threads(before)
+
+
+def test_without_a_second_process_it_goes_on_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = torch.get_num_threads()
+    crew = Crew(abs, [torch.nn.Parameter(torch.zeros(1))], 3)
+    assert crew.do([-2]) == [2]
+    assert (crew.processes, torch.get_num_threads()) == (1, before)
+    assert "no helping process could be started (Resource temporarily unavailable): the training goes on with 1" in capsys.readouterr().out
 
 
 def test_the_memory_of_helpers_is_what_they_do_not_share() -> None:
