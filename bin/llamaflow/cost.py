@@ -103,7 +103,8 @@ class Planner:
     def _activations(self, pack: Sequence[Trial], model: Mapping[str, Any], size: int) -> float:
         _, mean = self._examples("train", pack[0])
         row, device = min(pack[0].hyperparameters["max_length"], 2 * mean), machines.device(self.machine)  # examples differ in length: the longest decides
-        at_once = TOKENS_TOGETHER if device == "cpu" and pack[0].traits.shares_base else TOKENS_AT_ONCE[device]
+        may_be_shared = device == "cpu" and pack[0].traits.shares_base and not pack[0].quantization_bit and 2 * row <= TOKENS_TOGETHER  # see passes.py
+        at_once = TOKENS_TOGETHER if may_be_shared else TOKENS_AT_ONCE[device]
         tokens = max(row, min(at_once, sum(examples_a_step(trial) * mean for trial in pack)))
         logits = model["vocabulary"] * (size + 4)
         return float(tokens * (ACTIVATIONS * size * model["hidden_size"] * model["layers"] * depth(pack[0], model) + logits))

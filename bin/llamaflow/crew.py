@@ -79,7 +79,7 @@ class Crew:
 
 
 class Helper:
-    """A fork of this process that waits for tasks until its pipe is closed."""
+    """A fork of this process that does tasks until it is killed, or that process is gone."""
 
     def __init__(self, work: Callable[[Any], Any], parameters: Sequence[nn.Parameter], others: Iterable[Helper]) -> None:
         self.parameters, self.gradients = parameters, zeros_shared_with_forks(parameters)
