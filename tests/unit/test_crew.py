@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Child, Lab, history, same_weights, weights_of, with_values
+from tiny import ROOT, SETTINGS, Child, Lab, history, same_weights, weights_of, with_values
 
 from llamaflow import passes
 from llamaflow.crew import Crew
@@ -121,6 +124,26 @@ def test_out_of_memory_in_a_helper_goes_on_with_less(lab: Lab, tmp_path: Path, m
     assert "out of memory: goes on with" in capsys.readouterr().out
     for one, other in zip(expected, found, strict=True):
         assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in other], rel=1e-4)
+
+
+def test_the_step_itself_on_two_cpus(lab: Lab, tmp_path: Path) -> None:
+    """In a process of its own, with threads: pytest's has one. A fork that used the pool of threads, which it lacks, would wait for ever."""
+    trials = lab.trials(lora_r="4,8", num_train_epochs=0.5)
+    given = SETTINGS | {"code": "code-1", "trials": trials}
+    command = [sys.executable, ROOT / "bin/train_trials.py", "--model", lab.model, "--tokens", lab.tokens, "--dataset", lab.dataset, "--outdir", tmp_path]
+    step = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"}, text=True)
+    assert step.stdin is not None
+    step.stdin.write(json.dumps(given))
+    step.stdin.close()
+    helped, deadline = False, time.monotonic() + 120
+    while step.poll() is None:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            helped = helped or any(b"train_trials" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(step.pid))
+        time.sleep(0.01)
+        if time.monotonic() > deadline:
+            step.kill()
+    assert (step.returncode, helped) == (0, True)
+    assert all((tmp_path / "trials" / trial["trial_id"] / "adapter").exists() for trial in trials)
 
 
 def test_processes_share_a_step_if_each_has_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
