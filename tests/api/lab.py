@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 from fastapi.testclient import TestClient
+from ports import free_port
 
 import launchpad
 from launchpad import auth
@@ -208,13 +208,6 @@ class Server:
 
     def group(self, workflow_id: str) -> int:
         return int((self.folder(workflow_id) / "pid").read_text())
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def processes(folder: Path) -> dict[int, str]:

@@ -14,8 +14,9 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent / "scripts"), str(TESTS / "api"), str(TESTS / "unit")]
 
-from lab import free_port, wait_until  # noqa: E402
+from lab import wait_until  # noqa: E402
 from listeners import Sink  # noqa: E402
+from ports import free_port  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

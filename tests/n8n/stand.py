@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from lab import Server, free_port, wait_until
+from lab import Server, wait_until
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = ROOT / ".venv/n8n/node_modules"

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import free_port
 from tiny import FAILING, ROOT, Child, Lab, history, with_values
 
 from llamaflow.tracking import EVENTS, MlflowRun, WandbRun, hyperparameters_of, servers_of
@@ -80,12 +80,6 @@ def test_events_are_written_while_a_trial_trains_and_continue_after_a_kill(lab: 
     assert steps[-1] < 12
     (resumed,) = lab.train([careful], tmp_path / "second", **settings)
     assert scalars(resumed) == scalars(undisturbed)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
