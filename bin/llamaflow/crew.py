@@ -8,6 +8,7 @@ tasks and losses pass between them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import mmap
 import multiprocessing
@@ -28,15 +29,12 @@ from llamaflow.steps import say
 
 
 class Crew:
-    """This process and its helpers, which call `work` with a task each; it leaves gradients with the parameters."""
+    """This process and its helpers, which call `work` with a task each; it leaves gradients with the parameters, which are shared (`share_with_forks`)."""
 
     def __init__(self, work: Callable[[Any], Any], parameters: Sequence[nn.Parameter], processes: int) -> None:
         self.work, self.threads, self.helpers = work, torch.get_num_threads(), list[Helper]()
         if processes == 1:
             return
-        for parameter, shared in zip(parameters, zeros_shared_with_forks(parameters), strict=True):
-            shared.copy_(parameter.detach())
-            parameter.data = shared
         torch.set_num_threads(1)
         gc.collect()
         gc.freeze()  # the collector's marks would copy the memory that forks share
@@ -83,7 +81,7 @@ class Helper:
 
     def __init__(self, work: Callable[[Any], Any], parameters: Sequence[nn.Parameter], others: Iterable[Helper]) -> None:
         self.parameters, self.gradients = parameters, zeros_shared_with_forks(parameters)
-        self.touched: list[int] = []
+        self.touched: set[int] = set()  # numbers of the parameters that have a gradient
         self.connection, its_end = multiprocessing.Pipe()
         with warnings.catch_warnings():
             # what the other threads of this process hold (pools of products, readers of counters), a helper does not touch
@@ -128,21 +126,23 @@ class Helper:
     def _serve(self, connection: Connection, work: Callable[[Any], Any]) -> NoReturn:
         for request in (signal.SIGTERM, signal.SIGINT):
             signal.signal(request, signal.SIG_IGN)  # the process that trains decides when to end
+        for place, parameter in enumerate(self.parameters):
+            parameter.register_post_accumulate_grad_hook(functools.partial(self._take_gradient, place))
         try:
             while True:
-                connection.send((_attempt(work, connection.recv()), self._take_gradients()))
+                self.touched.clear()
+                connection.send((_attempt(work, connection.recv()), self.touched))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             os._exit(0)
         finally:
             os._exit(1)
 
-    def _take_gradients(self) -> list[int]:
-        """Put them where the process that trains sees them; returns the numbers of the parameters that have one."""
-        touched = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        for place in touched:
-            self.gradients[place].copy_(self.parameters[place].grad)
-            self.parameters[place].grad = None
-        return touched
+    def _take_gradient(self, place: int, parameter: nn.Parameter) -> None:
+        """Put it where the process that trains sees it, and nowhere else."""
+        kept = self.gradients[place]
+        (kept.add_ if place in self.touched else kept.copy_)(parameter.grad)
+        self.touched.add(place)
+        parameter.grad = None
 
 
 def _attempt(work: Callable[[Any], Any], task: Any) -> Any:
@@ -150,6 +150,12 @@ def _attempt(work: Callable[[Any], Any], task: Any) -> Any:
         return work(task)
     except Exception as error:  # noqa: BLE001 - whatever it is, the process that trains raises it
         return error
+
+
+def share_with_forks(parameters: Sequence[nn.Parameter]) -> None:
+    """Move them where changes by this process are seen by its forks, and the other way round."""
+    for parameter, shared in zip(parameters, zeros_shared_with_forks(parameters), strict=True):
+        parameter.data = shared.copy_(parameter.detach())
 
 
 def zeros_shared_with_forks(like: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 
 from llamaflow.adapters import peft_config, save_adapter
 from llamaflow.batches import Row
+from llamaflow.crew import share_with_forks
 from llamaflow.models import device
 from llamaflow.norms import quicken
 from llamaflow.trials import Trial
@@ -48,27 +49,35 @@ class LoraPack:
         """Raises ValueError if a trial's target modules do not exist in the model."""
         self.names = {trial.trial_id: f"trial{number}" for number, trial in enumerate(trials)}
         self.shares: Sequence[Share] = ()
-        self.model: Any = None
+        self.model: Any = base
         self.forks = not trials[0].quantization_bit  # bitsandbytes has threads of its own, which a fork lacks
-        for trial in trials:
-            torch.manual_seed(trial.hyperparameters["seed"])
-            name, config = self.names[trial.trial_id], peft_config(trial)
-            if self.model is None:
-                self.model = get_peft_model(base, config, adapter_name=name)
-            else:
-                self.model.add_adapter(name, config)
-        self.model.set_requires_grad(list(self.names.values()))
-        self.norms = quicken(self.model) if device() == "cpu" else []
-        self.layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
         self.starts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for trial in trials:
-            if trial.technique in INITIAL:
-                torch.manual_seed(trial.hyperparameters["seed"])
-                self.starts[trial.trial_id] = [start_from_base(layer, self.names[trial.trial_id], INITIAL[trial.technique]) for layer in self.layers]
+            self._add(base, trial)
+        self.model.set_requires_grad(list(self.names.values()))
+        self.norms = quicken(self.model) if device() == "cpu" else []
+        self.layers = self._adapted_layers()
         self.dropouts = {trial.trial_id: (trial.hyperparameters["lora_dropout"], trial.hyperparameters["seed"]) for trial in trials}
         for number, layer in enumerate(self.layers):
             layer.lora_dropout.update({name: nn.Identity() for name in self.names.values()})  # its own is drawn in _dropped_out
             layer.forward = functools.partial(self._forward, layer, number)
+
+    def _add(self, base: PreTrainedModel, trial: Trial) -> None:
+        name, config, seed = self.names[trial.trial_id], peft_config(trial), trial.hyperparameters["seed"]
+        torch.manual_seed(seed)
+        if self.model is base:
+            self.model = get_peft_model(base, config, adapter_name=name)
+        else:
+            self.model.add_adapter(name, config)
+        if trial.technique in INITIAL:
+            torch.manual_seed(seed)
+            self.starts[trial.trial_id] = [start_from_base(layer, name, INITIAL[trial.technique]) for layer in self._adapted_layers()]
+        if self.forks and device() == "cpu":
+            # one trial after the other: the next one takes the memory that this one leaves
+            share_with_forks(list(self.parameters(trial).values()))
+
+    def _adapted_layers(self) -> list[LoraLayer]:
+        return [module for module in self.model.modules() if isinstance(module, LoraLayer)]
 
     def parameters(self, trial: Trial) -> dict[str, nn.Parameter]:
         """The trained matrices by names that do not depend on the pack."""

@@ -20,7 +20,7 @@ import torch
 from tiny import ROOT, SETTINGS, Child, Lab, history, same_weights, weights_of, with_values
 
 from llamaflow import passes
-from llamaflow.crew import Crew
+from llamaflow.crew import Crew, share_with_forks
 from llamaflow.passes import divided
 
 PROCESSES = 3
@@ -219,20 +219,23 @@ def test_errors_of_helpers_are_raised_once_all_have_ended() -> None:
 
 def test_gradients_of_all_processes_are_added_up() -> None:
     weight, unused = (torch.nn.Parameter(torch.tensor([1.0, 2.0])) for _ in range(2))
+    share_with_forks([weight, unused])
 
-    def work(factor: float) -> None:
-        (weight * factor).sum().backward()
+    def work(factor: float) -> float:
+        for part in (0.25, 0.75):
+            (weight * factor * part).sum().backward()
+        return float(weight.detach().sum())
 
     crew = Crew(work, [weight, unused], 3)
     try:
         for _ in range(2):
             weight.grad = None
-            crew.do([1.0, 10.0, 100.0])
+            assert crew.do([1.0, 10.0, 100.0]) == [3.0] * 3
             assert weight.grad.tolist() == [111.0, 111.0]
         assert unused.grad is None
         with torch.no_grad():
             weight.copy_(torch.tensor([5.0, 6.0]))
-        assert weight.tolist() == [5.0, 6.0]
+        assert crew.do([1.0, 10.0, 100.0]) == [11.0] * 3, "all see what the optimiser does"
     finally:
         crew.close()
 
