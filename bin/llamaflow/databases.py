@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, ResourceClosedError
 from sqlalchemy.pool import NullPool
 
@@ -40,9 +40,10 @@ def rows_of_query(database: str | Path, query: str, secret: str | None, watermar
         for number, row in enumerate(_rows(engine, query, watermark), 1):
             yield number, {column: _plain(value) for column, value in row.items()}
     except (ArgumentError, NoSuchModuleError, ResourceClosedError) as error:
-        raise UsageError(f"{name}: {error}. Expected postgresql://, mysql:// or a .sqlite file, and a query that returns rows.") from error
+        raise UsageError(f"{name}: {str(error).rstrip('.')}. Expected postgresql://, mysql:// or a .sqlite file, and a query that returns rows.") from error
     except DBAPIError as error:
-        cause = " ".join(str(error.orig).split()).rstrip(".")
+        words = error.orig.args[-1] if error.orig and error.orig.args else error.orig  # MySQL's begin with a number
+        cause = " ".join(str(words).split()).rstrip(".")
         if number:
             raise TemporaryError(f"the database {name} ended the query after {number} rows: {cause}. It is asked again.") from error
         raise UsageError(f"the database {name} refuses: {cause}. Check its address, the query, and the password that secret names.") from error
@@ -76,7 +77,16 @@ def _server(address: str, secret: str | None) -> Engine:
                 f"the environment variable {secret}, which the column secret names, is not set. Set it to the password of {url.render_as_string()}."
             )
         url = url.set(password=os.environ[secret])
-    return create_engine(url.set(drivername=DRIVERS.get(url.get_backend_name(), url.drivername)), poolclass=NullPool)
+    engine = create_engine(url.set(drivername=DRIVERS.get(url.get_backend_name(), url.drivername)), poolclass=NullPool)
+    event.listen(engine, "handle_error", _leave_the_rest)
+    return engine
+
+
+def _leave_the_rest(context: ExceptionContext) -> None:
+    """PyMySQL would read the rest of a result before it closes it, also from a connection that is gone."""
+    result = getattr(getattr(context.execution_context, "cursor", None), "_result", None)
+    if result is not None:
+        result.unbuffered_active = False
 
 
 def _plain(value: Any) -> Any:

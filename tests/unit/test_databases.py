@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from database_server import postgresql
+from database_server import mariadb, postgresql
 from record_files import receipt, rows
 
 from llamaflow.databases import rows_of_query
 from llamaflow.errors import TemporaryError, UsageError
-from llamaflow.sources import read_samplesheet
+from llamaflow.sources import Source, read_samplesheet
+from llamaflow.watermarks import Watermark
 
 
 @pytest.fixture
@@ -121,6 +123,77 @@ def test_a_server_that_goes_away_in_the_middle_is_asked_again(server: str) -> No
     others = "SELECT pg_terminate_backend(pid) AS gone FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
     assert list(rows_of_query(server, others, None))
     with pytest.raises(TemporaryError, match="ended the query after"):
+        list(reading)
+    del reading
+    gc.collect()
+
+
+TICKETS = (
+    "CREATE DATABASE tickets CHARACTER SET utf8mb4",
+    "USE tickets",
+    "CREATE TABLE tickets (id int, asked text, price decimal(10, 2), made datetime, facts json)",
+    "INSERT INTO tickets SELECT seq, CONCAT('Why ', seq, '%? 🙂'), seq * 1.5, '2026-11-22 10:00:00', '{\"a\": 1}' FROM seq_1_to_20000",
+    "CREATE USER reader@'localhost' IDENTIFIED BY 'a secret'",
+    "GRANT ALL ON tickets.* TO reader@'localhost'",
+    "GRANT CONNECTION ADMIN ON *.* TO reader@'localhost'",
+)
+
+
+@pytest.fixture(scope="module")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MariaDB with 20,000 tickets."""
+    if shutil.which("mariadbd") is None:
+        pytest.skip("MariaDB is not installed (Debian: apt install mariadb-server)")
+    with mariadb(tmp_path_factory.mktemp("mariadb"), TICKETS) as host:
+        yield f"mysql://reader@{host}/tickets"
+
+
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_PASSWORD", "a secret")
+
+
+@pytest.mark.slow
+def test_mysql(mysql: str) -> None:
+    query = r"SELECT asked, price, made, facts FROM tickets WHERE asked LIKE '%\%?%' AND asked <> ' :id' ORDER BY id"
+    found = list(rows_of_query(mysql, query, "MYSQL_PASSWORD"))
+    assert len(found) == 20_000
+    assert found[-1] == (20_000, {"asked": "Why 20000%? 🙂", "price": "30000.00", "made": "2026-11-22 10:00:00", "facts": '{"a": 1}'})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("DELETE FROM tickets", "refuses: Cannot execute statement in a READ ONLY transaction. Check"),
+        ("SELECT nope FROM tickets", "refuses: Unknown column 'nope'"),
+        ("SELECT 1; DROP TABLE tickets", "refuses: You have an error in your SQL syntax"),
+        ("DO 1", "does not return rows. It has been closed automatically. Expected"),
+    ],
+)
+def test_mysql_refuses(mysql: str, query: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        list(rows_of_query(mysql, query, "MYSQL_PASSWORD"))
+    assert list(rows_of_query(mysql, "SELECT count(*) AS still FROM tickets", "MYSQL_PASSWORD")) == [(1, {"still": 20_000})]
+
+
+@pytest.mark.slow
+def test_mysql_reads_from_the_watermark_on(mysql: str) -> None:
+    query = "SELECT id, asked FROM tickets"
+    watermark = Watermark(Source.model_validate({"id": "tickets", "path": mysql, "query": query, "watermark": "id"}), None)
+    watermark.since = 19_999
+    assert [row["id"] for _, row in rows_of_query(mysql, query, "MYSQL_PASSWORD", watermark)] == [19_999, 20_000]
+    assert watermark.highest == 20_000
+
+
+@pytest.mark.slow
+def test_mysql_that_goes_away_in_the_middle_is_asked_again(mysql: str) -> None:
+    reading = rows_of_query(mysql, "SELECT asked FROM tickets CROSS JOIN seq_1_to_50", "MYSQL_PASSWORD")
+    next(reading)
+    ((_, other),) = rows_of_query(mysql, "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT asked %'", "MYSQL_PASSWORD")
+    with pytest.raises(UsageError, match="not return rows"):
+        list(rows_of_query(mysql, f"KILL {other['id']}", "MYSQL_PASSWORD"))
+    with pytest.raises(TemporaryError, match=r"ended the query after \d+ rows: Lost connection"):
         list(reading)
     del reading
     gc.collect()
