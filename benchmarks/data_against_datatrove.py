@@ -15,7 +15,7 @@ import json
 import random
 import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def main() -> None:
     folder = args.cache / f"documents{args.count}"
     write(folder, args.count, common.sentences(args.cache))
     figures = common.begin(args)
-    sides = {"ours": ours(folder, args.cache / "ours"), "datatrove": peer(folder, args.cache / "datatrove", args.peer_python, args.model)}
+    sides = {"ours": ours(folder, args.cache / "prepared-documents"), "datatrove": peer(folder, args.cache / "datatrove", args.peer_python, args.model)}
     kept = {name: side.pop("kept") for name, side in sides.items()}
     figures |= sides | {
         "documents": args.count,
@@ -79,13 +79,13 @@ def write(folder: Path, count: int, sentences: list[str]) -> None:
 
 def documents(sentences: list[str]) -> Iterator[tuple[str, str]]:
     """Kind and text: of 100, 80 are new, 8 copies, 6 copies with a word in sixty changed, 3 repeat a line, 3 are in another language."""
-    drawn, recent = random.Random(common.SEED), [""]
+    drawn, recent = random.Random(common.SEED), deque([""], 1000)
     kinds = ["new"] * 80 + ["copy"] * 8 + ["near"] * 6 + ["repeated"] * 3 + ["foreign"] * 3
     while True:
         kind = drawn.choice(kinds)
         text = "\n\n".join(" ".join(drawn.choices(sentences, k=drawn.randint(3, 6))) for _ in range(drawn.randint(2, 7)))
         if kind in ("copy", "near"):
-            text = drawn.choice(recent[-1000:]) or text
+            text = drawn.choice(recent) or text
         if kind == "near":
             text = " ".join(word if drawn.random() > 1 / 60 else f"{word}s" for word in text.split(" "))
         if kind == "repeated":
