@@ -6,7 +6,7 @@
 The settings hold {"collection": {...}, "source": {a row of the samplesheet}} and, if there is one, source_cache (see llamaflow/source_cache.py). Without --path the
 source's address is downloaded, or what it leads to is read page by page (see llamaflow/apis.py, llamaflow/webpages.py).
 Writes collected.parquet (a directory, see ShardsWriter; none if the source is skipped), collect_source.dropped.parquet (rows that cannot become records, with the reason) and the receipt collect_source.json.
-The first row whose columns are understood decides how the whole source is read (see llamaflow/rows.py).
+The first row whose columns are understood decides how the whole source is read (see llamaflow/reader.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from llamaflow import previous_files
 from llamaflow.apis import Api
-from llamaflow.conversations import Conversations, message_shape
+from llamaflow.conversations import Conversations
 from llamaflow.data_params import Collection
 from llamaflow.databases import rows_of_query
 from llamaflow.download import download
@@ -32,9 +32,9 @@ from llamaflow.errors import DataError, LlamaflowError, StorageError, TemporaryE
 from llamaflow.faults import refuse_too_many
 from llamaflow.files import sha256
 from llamaflow.folders import files_of, has_many_files
-from llamaflow.formats import DOCUMENTS, Row, rows_of
+from llamaflow.formats import DOCUMENTS, rows_of
+from llamaflow.reader import COLUMNS_LISTED, Reader
 from llamaflow.records import DroppedWriter, ShardsWriter
-from llamaflow.rows import Shape, expected, shape_for, to_record
 from llamaflow.source_cache import SourceCache
 from llamaflow.sources import FORMATS, Source, format_of, is_object, is_stored
 from llamaflow.steps import read_settings, receipt, say
@@ -47,11 +47,8 @@ from llamaflow.webpages import LeftOut, pages_of
 Taker = ShardsWriter | Conversations
 
 STEP = "collect_source"
-NO_SHAPE = "columns not understood"
 UNREADABLE = "source that cannot be read"
 UNKNOWN_KIND = "file of an unknown kind"
-ROWS_BEFORE_GIVING_UP = 1000
-COLUMNS_LISTED = 100
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -203,11 +200,10 @@ def _read_files(source: Source, files: Iterable[tuple[str, Path | Unusable]], ad
     if not formats:
         left_out = "".join(f" {count} x {reason}." for reason, count in dropped.reasons.items())
         raise UsageError(f"source {source.id!r}: {address} holds no file of a kind that is known: {' '.join(FORMATS)}.{left_out}")
-    columns = sorted(ignored)[:COLUMNS_LISTED]
     return {
         "format": ", ".join(sorted(formats)),
         "files": dict(sorted(formats.items())),
-        "ignored_columns": columns,
+        "ignored_columns": sorted(ignored)[:COLUMNS_LISTED],
         "bytes": size,
         "inputs": {address: digest.hexdigest()},
     }
@@ -245,62 +241,6 @@ def _downloaded(source: Source, directory: Path, cache: SourceCache) -> Path:
     if source.is_url:
         return download(source.path, directory, cache, source.secret, page=(source.format or format_of(source.path)) == "html")
     return download_object(source.path, directory, cache)
-
-
-class Reader:
-    """Turn the rows of one file or query into records; rows that cannot be used go to `dropped`."""
-
-    def __init__(self, source: Source, name: str, dropped: DroppedWriter, *, is_document: bool = False) -> None:
-        self.source, self.name, self.dropped = source, name, dropped
-        self.same = {"document_id": name} if is_document else {}  # of all rows
-        self.shape: Shape | None = None
-        self.columns: set[str] = set()
-        self.rows = 0
-
-    @property
-    def ignored(self) -> set[str]:
-        return self.columns - (self.shape.columns if self.shape else set())
-
-    @property
-    def _found(self) -> str:
-        return ", ".join(sorted(map(str, self.columns)))
-
-    def records(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-        for number, row in rows:
-            self.rows += 1
-            location = f"{self.name}:{number}"
-            try:
-                if isinstance(row, Unusable):
-                    raise row
-                yield self._record({folded(name): value for name, value in row.items()}, location)
-            except Unusable as problem:
-                self.dropped.drop(self.source.id, location, problem.reason, problem.given or row, problem.detail, by_choice=problem.by_choice)
-            if self.shape is None and self.rows >= ROWS_BEFORE_GIVING_UP:
-                self.check(kept=0)
-
-    def _record(self, row: dict[str, Any], location: str) -> dict[str, Any]:
-        if not self.columns.issuperset(row) and len(self.columns) <= COLUMNS_LISTED:
-            self.columns.update(row)
-        self.shape = self.shape or (message_shape if self.source.has_messages else shape_for)(row, self.source)
-        if self.shape is None:
-            raise Unusable(NO_SHAPE, f"found {', '.join(row)}")
-        return to_record(row | self.same, self.shape, self.source, location)
-
-    def check(self, kept: int) -> None:
-        """Raise DataError if there is nothing, or nothing that is understood."""
-        if self.rows == 0:
-            raise DataError(f"source {self.source.id!r}: {self.name} has no rows.")
-        if self.shape is None and self.columns:
-            wanted = f" for records of type {self.source.type}" if self.source.type else ""
-            raise DataError(
-                f"source {self.source.id!r}: the columns of {self.name} are not understood{wanted}. "
-                f"Found: {self._found}. Expected {expected(self.source)}. "
-                "Rename the columns in the file's first line (CSV, TSV) or in its objects."
-            )
-        if self.shape and self.source.labels and "label" not in self.columns:
-            raise DataError(f"source {self.source.id!r}: labels has words for the column label, and {self.name} has none. Found: {self._found}.")
-        if kept == 0:
-            refuse_too_many(self.dropped.faults, {self.source.id: {"kept": 0, "dropped": self.dropped.reasons}}, 0.0)
 
 
 @exits_cleanly

@@ -62,7 +62,8 @@ def _numbers(tokens: int | None, seconds: float, peak_memory_bytes: int, price: 
 
 def _summary(plan: Mapping[str, Any], trials: list[TrainedTrial]) -> str:
     total, price = plan["total"], plan["price_per_hour"]
-    trained = [trial for trial in trials if not trial.reused]
+    # Nextflow's cache gives a trial of an earlier run back as if it had been trained now; the plan found it in the store
+    trained = [trial for trial in trials if not (trial.reused or plan["trials"][trial.id]["finished"])]
     seconds, tokens = sum(trial.seconds for trial in trained), sum(trial.outcome.get("tokens") or 0 for trial in trained)
     expected, used = (
         f"{amount(count)} tokens in {duration(took)}{_priced(took, price)}" for count, took in ((total["tokens"], total["seconds"]), (tokens, seconds))

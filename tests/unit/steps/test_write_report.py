@@ -214,10 +214,10 @@ def test_time_by_step_sums_tasks_and_takes_the_largest_memory(report: Report) ->
     assert minutes["train_trials"] == {"minutes": 5.0}  # from the trials themselves
 
 
-def planned(**trials: float) -> dict[str, Any]:
-    """The receipt of plan_trials: hours by trial."""
-    estimates = {name: {"tokens": 50_000, "seconds": 3600 * hours, "peak_memory_bytes": 2**31} for name, hours in trials.items()}
-    total = {"tokens": 50_000 * len(trials), "seconds": 3600 * sum(trials.values())}
+def planned(finished: str, **trials: float) -> dict[str, Any]:
+    """The receipt of plan_trials: hours by trial, one of which it found in the store."""
+    estimates = {name: {"tokens": 50_000, "seconds": 3600 * hours, "peak_memory_bytes": 2**31, "finished": name == finished} for name, hours in trials.items()}
+    total = {"tokens": 50_000 * (len(trials) - 1), "seconds": 3600 * sum(hours for name, hours in trials.items() if name != finished)}
     plan = {"trials": estimates, "total": total, "speeds": ["80 GFLOP/s (as usual on one core of this processor)"], "price_per_hour": 6.0}
     return {"step": "plan_trials", "seconds": 0.1, "peak_memory_bytes": 2**25, "counts": {"plan": plan}}
 
@@ -228,11 +228,12 @@ def test_plan_and_fact(report: Report) -> None:
     report.train("good", 0.5, seconds=1800.0)
     report.train("broken", status="failed", reason="diverged", loss=None, seconds=90.0)
     report.train("again", 0.4, seconds=7200.0)
+    report.train("cached", 0.4, seconds=3600.0)
     for directory, more in ((report.trials[0], {"energy_joules": 36_000.0}), (report.trials[2], {"reused": True, "energy_joules": None})):
         receipt = json.loads((directory / "train_trials.json").read_text())
         (directory / "train_trials.json").write_text(json.dumps(receipt | more))
     assert "plan_and_fact" not in report.write(), "without a plan there is nothing to compare"
-    report.receipts.append(planned(good=0.25, broken=0.25, again=0))
+    report.receipts.append(planned("cached", good=0.25, broken=0.25, again=0, cached=1))
     section = report.write()["plan_and_fact"]
     good, again = section["data"]["good"], section["data"]["again"]
     assert (good["planned_minutes"], good["minutes"]) == (15, 30)
@@ -244,7 +245,7 @@ def test_plan_and_fact(report: Report) -> None:
     text = section["description"]
     assert "estimated at 150k tokens in 30 min for 3.00 in all, at 80 GFLOP&#47;s" in text
     assert "it took 81.9k tokens in 32 min for 3.15" in text
-    assert "taken from an earlier run (1 of 3 trials)" in text
+    assert "taken from an earlier run (2 of 4 trials)" in text
     report.multiqc()
 
 
