@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK = 64  # tokens that a block of attention has at least: with fewer, calling the products takes longer than the products
 CHUNK = 2048  # labelled tokens whose logits are held at once; with a vocabulary of 128,000 they take 1 GiB in float32
+CHUNK_WITHOUT_GRADIENTS = 256  # fewer, since nothing must be computed twice for it
 
 
 class CompletionLoss:
@@ -40,9 +41,10 @@ class CompletionLoss:
         if not self._head_is_plain:
             return cross_entropy(self._own_logits(batch)[where].float(), labels, reduction="none")
         hidden = self._hidden(batch)[where]
-        if len(labels) <= CHUNK:
+        size = CHUNK if torch.is_grad_enabled() else CHUNK_WITHOUT_GRADIENTS
+        if len(labels) <= size:
             return self._through_head(hidden, labels)
-        pieces = zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True)
+        pieces = zip(hidden.split(size), labels.split(size), strict=True)
         return torch.cat([checkpoint(self._through_head, *piece, use_reentrant=False) for piece in pieces])
 
     def _hidden(self, batch: Batch) -> torch.Tensor:

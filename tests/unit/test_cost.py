@@ -156,11 +156,13 @@ def prepare(model: Any, technique: str) -> None:
 
 
 def test_the_time_and_memory_of_the_demo() -> None:
-    """Measured on one core with AMX: 9,052 tokens in 75 to 86 s, and 2.1 GiB with two trials a task (docs/experiments.md)."""
-    found = planner(flops_per_second=80e9).estimate([trial(), trial(learning_rate=1e-3)])[0]
+    """Measured on one core with AMX: 9,052 tokens in 75 to 86 s, and 2.1 GiB with two trials a task; without AMX 2.0 GiB with one (docs/experiments.md)."""
+    together = [trial(), trial(learning_rate=1e-3)]
+    found = planner(flops_per_second=80e9).estimate(together)[0]
     assert found.tokens == pytest.approx(9052, rel=0.05)
     assert found.seconds == pytest.approx(80, rel=0.15)
-    assert found.peak_memory_bytes == pytest.approx(2.1 * 2**30, rel=0.15)
+    assert estimate(together[0]).peak_memory_bytes == pytest.approx(2.0 * 2**30, rel=0.15)
+    assert 2.1 * 2**30 < found.peak_memory_bytes < 1.3 * 2.1 * 2**30, "with a second process they may take more"
 
 
 def test_memory_grows_with_what_is_held() -> None:

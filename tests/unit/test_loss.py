@@ -32,10 +32,13 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_equals_the_loss_from_all_logits(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Also in chunks, whose logits are computed again for the gradient."""
     monkeypatch.setattr(loss_module, "CHUNK", chunk)
+    monkeypatch.setattr(loss_module, "CHUNK_WITHOUT_GRADIENTS", chunk)
     model = load_model(tiny_model, torch.float32)
     batch = make_batch(examples(30, 12, 9, 17), packing=True)
     ours, theirs = CompletionLoss(model).per_token(batch).mean(), from_all_logits(model, batch)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    with torch.no_grad():
+        assert CompletionLoss(model).per_token(batch).mean().item() == pytest.approx(theirs.item(), rel=1e-6)
     expected, found = gradients(model, theirs), gradients(model, ours)
     assert found.keys() == expected.keys()
     assert len(found) == len(list(model.parameters()))
