@@ -85,7 +85,7 @@ def _server(address: str, secret: str | None) -> Engine:
 def _leave_the_rest(context: ExceptionContext) -> None:
     """PyMySQL would read the rest of a result before it closes it, also from a connection that is gone."""
     result = getattr(getattr(context.execution_context, "cursor", None), "_result", None)
-    if result is not None:
+    if result is not None and context.is_disconnect:
         result.unbuffered_active = False
 
 
