@@ -70,7 +70,7 @@ def run(base: Path, trial: Path, dataset: Path, settings: Export, outdir: Path, 
     place = part / "base" if apart else part
     tuned.to(saved_dtype(base, trust_remote_code=trust)).save_pretrained(place)
     tokenizer.save_pretrained(place)
-    del tuned  # two models at once would take twice the memory
+    del tuned  # the model that is loaded next takes its memory
     shutil.rmtree(merged, ignore_errors=True)
     part.rename(merged)
     if apart:

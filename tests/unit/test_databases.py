@@ -135,12 +135,11 @@ TICKETS = (
     "INSERT INTO tickets SELECT seq, CONCAT('Why ', seq, '%? 🙂'), seq * 1.5, '2026-11-22 10:00:00', '{\"a\": 1}' FROM seq_1_to_20000",
     "CREATE USER reader@'localhost' IDENTIFIED BY 'a secret'",
     "GRANT ALL ON tickets.* TO reader@'localhost'",
-    "GRANT CONNECTION ADMIN ON *.* TO reader@'localhost'",
 )
 
 
 @pytest.fixture(scope="module")
-def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def tickets_in_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MariaDB with 20,000 tickets."""
     if shutil.which("mariadbd") is None:
         pytest.skip("MariaDB is not installed (Debian: apt install mariadb-server)")
@@ -148,9 +147,11 @@ def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"mysql://reader@{host}/tickets"
 
 
-@pytest.fixture(autouse=True)
-def password(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def mysql(tickets_in_mariadb: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its address, without the password, which is in the environment."""
     monkeypatch.setenv("MYSQL_PASSWORD", "a secret")
+    return tickets_in_mariadb
 
 
 @pytest.mark.slow

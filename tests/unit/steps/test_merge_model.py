@@ -116,9 +116,16 @@ def test_the_bases_precision_is_kept_and_its_rounding_measured(merge: Merge, lab
 
 
 def test_texts_are_compared_by_their_beginnings(merge: Merge, tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
-    write_records(tmp_path / "texts/test.parquet", [{"type": "text", "text": "Employees may travel. " * count} for count in range(1, 30)])
-    assert merge(merge.trained(), dataset=tmp_path / "texts")["prompts"] == 16
+    """A few texts, and of a long one what is read is the same, whatever comes after."""
+    trial = merge.trained()
+
+    def compared(end: str) -> dict[str, Any]:
+        write_records(tmp_path / "test.parquet", [{"type": "text", "text": f"{count} employees may travel. {'So it is. ' * 200}{end}"} for count in range(30)])
+        return merge(trial, dataset=tmp_path)
+
+    parity = compared("")
+    assert parity["prompts"] == 16
+    assert compared("Or is it not?") == parity
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own
