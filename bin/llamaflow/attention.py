@@ -36,8 +36,10 @@ class Block:
 
     def keys(self, of: torch.Tensor) -> torch.Tensor:
         """What the block sees: [heads, prefix + tokens, width] of [rows, heads, tokens, width]."""
-        own = of[self.row, :, self.start : self.end]
-        return torch.cat([of[self.row, :, : self.prefix], own], 1) if self.prefix else own
+        return torch.cat([of[self.row, :, : self.prefix], self.own(of)], 1) if self.prefix else self.own(of)
+
+    def own(self, of: torch.Tensor) -> torch.Tensor:
+        return of[self.row, :, self.start : self.end]
 
 
 def reach(config: PretrainedConfig) -> float:
@@ -95,24 +97,22 @@ class BlockAttention(torch.autograd.Function):  # type: ignore[misc]
         result, kept, groups = query.new_empty(rows, tokens, heads, value.shape[3]), [], key.shape[1]
         for block in blocks:
             size, keys, values = block.end - block.start, block.keys(key), block.keys(value)
-            queries = (query[block.row, :, block.start : block.end] * scaling).reshape(groups, -1, width)
-            scores = queries @ keys.transpose(1, 2)
+            scores = (block.own(query) * scaling).reshape(groups, -1, width) @ keys.transpose(1, 2)
             scores.view(heads, size, -1).add_(block.mask)
-            weights = scores.softmax(-1)
-            result[block.row, block.start : block.end] = (weights @ values).view(heads, size, -1).transpose(0, 1)
-            kept += [queries, keys, values, weights]
-        ctx.blocks, ctx.scaling, ctx.shapes = blocks, scaling, (query.shape, key.shape, value.shape)
-        ctx.save_for_backward(*kept)
+            kept.append(scores.softmax(-1))
+            result[block.row, block.start : block.end] = (kept[-1] @ values).view(heads, size, -1).transpose(0, 1)
+        ctx.blocks, ctx.scaling = blocks, scaling
+        ctx.save_for_backward(query, key, value, *kept)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        (gradient,) = gradients
-        to_query, to_key, to_value = (gradient.new_empty(shape) for shape in ctx.shapes)
+        (gradient,), (query, key, value, *kept) = gradients, ctx.saved_tensors
+        to_query, to_key, to_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         of_prefix: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        for place, block in enumerate(ctx.blocks):
-            queries, keys, values, weights = ctx.saved_tensors[4 * place : 4 * place + 4]
-            own = slice(block.start, block.end)
+        for block, weights in zip(ctx.blocks, kept, strict=True):
+            keys, values, own = block.keys(key), block.keys(value), slice(block.start, block.end)
+            queries = (block.own(query) * ctx.scaling).reshape(len(weights), -1, query.shape[-1])
             to_result = gradient[block.row, own].transpose(0, 1).reshape(*weights.shape[:2], -1)
             to_weights = to_result @ values.transpose(1, 2)
             to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)

@@ -21,8 +21,8 @@ from torch.nn.functional import linear
 from llamaflow.adapters import peft_config, save_adapter
 from llamaflow.batches import Row
 from llamaflow.crew import share_with_forks
+from llamaflow.fused import quicken
 from llamaflow.models import device
-from llamaflow.norms import quicken
 from llamaflow.trials import Trial
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LoraPack:
         for trial in trials:
             self._add(base, trial)
         self.model.set_requires_grad(list(self.names.values()))
-        self.norms = quicken(self.model) if device() == "cpu" else []
+        self.fused = quicken(self.model) if device() == "cpu" else []
         self.layers = self._adapted_layers()
         self.dropouts = {trial.trial_id: (trial.hyperparameters["lora_dropout"], trial.hyperparameters["seed"]) for trial in trials}
         for number, layer in enumerate(self.layers):
@@ -152,7 +152,7 @@ class LoraPack:
 
     def close(self) -> None:
         """Take the adapters out of the base again."""
-        for module in (*self.layers, *self.norms):
+        for module in (*self.layers, *self.fused):
             del module.forward
         self.model.unload()
 
