@@ -129,9 +129,7 @@ class Trial(BaseModel):
 
         What else is in the grid plays no part: a trial keeps its id, and with it its stored result, when the grid grows.
         """
-        shown = [
-            f"{_abbreviation(name)}{_number(value)}" for name, value in self.hyperparameters.items() if name in SHOWN or value != DEFAULTS.get(name, value)
-        ]
+        shown = [short_setting(name, value) for name, value in self.hyperparameters.items() if name in SHOWN or value != DEFAULTS.get(name, value)]
         slug = "-".join([self.model["id"], self.technique, *shown])
         content = self.model_dump(exclude={"trial_id"})
         return self.model_copy(update={"trial_id": f"{re.sub(r'[^A-Za-z0-9._-]+', '-', slug)}-{short_hash(content)}"})
@@ -142,6 +140,11 @@ class Trial(BaseModel):
         shared = {"model": self.model, "data": self.data, "quantization_bit": self.quantization_bit}
         shared |= {name: self.hyperparameters[name] for name in ("max_length", "dtype", "packing", "target_modules") if name in self.hyperparameters}
         return short_hash(shared if self.traits.shares_base and self.stage == "sft" else {"alone": self.trial_id})
+
+
+def short_setting(name: str, value: Any) -> str:
+    """A hyperparameter and its value as trials are named after them: lr2e-5, r16, cosine."""
+    return f"{_abbreviation(name)}{_number(value)}"
 
 
 def _abbreviation(name: str) -> str:

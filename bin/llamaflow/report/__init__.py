@@ -6,12 +6,15 @@ which puts names, cells and HTML into the page as they are.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llamaflow.results import Evaluation, TrainedTrial
 from llamaflow.stats import higher_is_better
+from llamaflow.trials import short_setting
 
 WINNER, TRIAL, BASE = "#0f9d8a", "#4c6ef5", "#868e96"
 
@@ -74,6 +77,21 @@ class Results:
         """Hyperparameters that differ between the trials, of those that both have."""
         names = dict.fromkeys(name for trial in self.trials for name in trial.hyperparameters)
         return [name for name in names if len({str(trial.hyperparameters[name]) for trial in self.trials if name in trial.hyperparameters}) > 1]
+
+    @functools.cached_property
+    def labels(self) -> dict[str, str]:
+        """Safe names for the models by their ids, of what sets them apart in this run: ids, which are for all runs, are too long for a table."""
+        labels = {row["id"]: self._label(row) for row in self.rows}
+        times = Counter(labels.values())
+        return {name: safe(label if times[label] == 1 else f"{label} {name.rpartition('-')[2]}") for name, label in labels.items()}
+
+    def _label(self, row: Mapping[str, Any]) -> str:
+        model = [row["model"]] if len({row["model"] for row in self.rows}) > 1 else []
+        if row["kind"] == "base":
+            return " ".join(["base", *(model or ["model"])])
+        return " ".join(
+            [*model, row["technique"], *(short_setting(name, row["hyperparameters"][name]) for name in self.varied() if name in row["hyperparameters"])]
+        )
 
 
 def section(name: str, title: str, description: str, plot_type: str, data: Any, **more: Any) -> dict[str, Any]:

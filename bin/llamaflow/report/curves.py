@@ -23,13 +23,15 @@ def loss_curves(results: Results) -> dict[str, Any] | None:
     validation: dict[str, list[tuple[float, float]]] = {}
     for trial in results.ranked_trials():
         rows = trial.history()
-        training[safe(trial.id)] = list(_averaged([(row["epoch"], row["loss"]) for row in rows]))
-        validation[safe(trial.id)] = [(row["epoch"], row["validation_loss"]) for row in rows if "validation_loss" in row]
+        training[results.labels[trial.id]] = list(_averaged([(row["epoch"], row["loss"]) for row in rows]))
+        validation[results.labels[trial.id]] = [(row["epoch"], row["validation_loss"]) for row in rows if "validation_loss" in row]
     curves = {"Validation loss": _not_empty(validation), "Training loss": _not_empty(training)}
     shown = {name: series for name, series in curves.items() if series}
     if not shown:
         return None
-    colours = {name: CURVE_COLOURS[place % len(CURVE_COLOURS)] for place, name in enumerate(training)} | {safe(results.winner["trial_id"]): WINNER}
+    colours = {name: CURVE_COLOURS[place % len(CURVE_COLOURS)] for place, name in enumerate(training)} | {
+        results.labels.get(results.winner["trial_id"]): WINNER
+    }
     labels = [{"name": name, "ylab": name} for name in shown]
     text = (
         "How wrong the model still is while it learns; lower is better. Validation records are not trained on: where that curve turns up again while the "

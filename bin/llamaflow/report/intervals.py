@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from llamaflow.report import BASE, TRIAL, WINNER, Results, meaning_of, number, safe, section, span, title_of
+from llamaflow.report import BASE, TRIAL, WINNER, Results, meaning_of, number, section, span, title_of
 
 WIDTH, ROW, TOP, BOTTOM = 1160, 30, 14, 34
 LEFT, RIGHT = 400, 900  # the plot's sides; names stand left of it, figures right
@@ -43,7 +43,10 @@ def _figure(results: Results, metric: str) -> str:
     if bases:
         best = next(row["metrics"][metric]["value"] for row in rows if row["kind"] == "base")  # rows are best first
         parts.append(f'<line x1="{place(best):.1f}" x2="{place(best):.1f}" y1="{TOP}" y2="{height - BOTTOM}" stroke="{BASE}" stroke-dasharray="4 4"/>')
-    parts += [_row(row, row["metrics"][metric], TOP + ROW * place_of + ROW / 2, place, _colour(results, row)) for place_of, row in enumerate(rows)]
+    parts += [
+        _row(results.labels[row["id"]], row["metrics"][metric], TOP + ROW * place_of + ROW / 2, place, _colour(results, row))
+        for place_of, row in enumerate(rows)
+    ]
     return f'<svg class="lf-forest" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title_of(metric)} of all models">{"".join(parts)}</svg>'
 
 
@@ -59,18 +62,18 @@ def _tick(x: float, value: float, step: float, height: float) -> str:
     )
 
 
-def _row(row: dict[str, Any], estimate: dict[str, Any], y: float, place: Any, colour: str) -> str:
-    name, weight = row["id"], "700" if colour == WINNER else "400"
-    squeeze = f' textLength="{LEFT - 24}" lengthAdjust="spacingAndGlyphs"' if len(name) > 54 else ""
+def _row(label: str, estimate: dict[str, Any], y: float, place: Any, colour: str) -> str:
+    weight = "700" if colour == WINNER else "400"
+    squeeze = f' textLength="{LEFT - 24}" lengthAdjust="spacingAndGlyphs"' if len(label) > 54 else ""
     left, dot, right = place(estimate["ci_low"]), place(estimate["value"]), place(estimate["ci_high"])
     marker = (
         f'<rect x="{dot - 5:.1f}" y="{y - 5}" width="10" height="10" fill="{colour}"/>'
-        if row["kind"] == "base"
+        if colour == BASE
         else f'<circle cx="{dot:.1f}" cy="{y}" r="5.5" fill="{colour}"/>'
     )
     figures = f'{number(estimate["value"])} <tspan class="lf-dim">({span(estimate["ci_low"], estimate["ci_high"])})</tspan>'
     return (
-        f'<text x="{LEFT - 18}" y="{y + 4}" text-anchor="end" font-weight="{weight}"{squeeze}>{safe(name)}</text>'
+        f'<text x="{LEFT - 18}" y="{y + 4}" text-anchor="end" font-weight="{weight}"{squeeze}>{label}</text>'
         f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="4" stroke-linecap="round" opacity=".45"/>'
         f'{marker}<text x="{RIGHT + 24}" y="{y + 4}" font-weight="{weight}">{figures}</text>'
     )

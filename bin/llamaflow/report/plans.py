@@ -32,7 +32,7 @@ def plan_and_fact(results: Results) -> dict[str, Any] | None:
     if plan is None:
         return None
     trials = [trial for trial in results.ranked_trials() if trial.id in plan["trials"]]
-    data = {safe(trial.id): _row(plan["trials"][trial.id], trial, plan["price_per_hour"]) for trial in trials}
+    data = {results.labels[trial.id]: _row(plan["trials"][trial.id], trial, plan["price_per_hour"]) for trial in trials}
     shown = {name for row in data.values() for name in row}
     headers = {name: header for name, header in _headers().items() if name in shown}
     return section("plan_and_fact", "Plan and fact", _summary(plan, trials), "table", data, headers=headers, pconfig=table_config("Trial"))

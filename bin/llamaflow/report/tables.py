@@ -26,7 +26,8 @@ def leaderboard(results: Results) -> dict[str, Any]:
     headers |= {f"metric_{name}": _metric_header(results, name) for name in metrics}
     headers |= {f"setting_{name}": {"title": safe(name), "description": f"Hyperparameter {safe(name)}", "scale": False} for name in varied}
     headers["technique"] = {"title": "technique", "description": "How the model was fine-tuned", "scale": False}
-    data = {safe(row["id"]): _leaderboard_row(results, row, varied) for row in results.rows}
+    headers["id"] = {"title": "id", "description": "The name of its folder, and in all other files", "scale": False}
+    data = {results.labels[row["id"]]: _leaderboard_row(results, row, varied) for row in results.rows}
     text = (
         "All trials and base models, the best first. Gain is the difference to the trial's own base model on the same test records; "
         "if its interval does not touch 0, the trial differs from its base by more than luck."
@@ -59,6 +60,7 @@ def _leaderboard_row(results: Results, row: dict[str, Any], varied: list[str]) -
         "interval": gain and span(gain["ci_low"], gain["ci_high"], sign=True),
         "luck": gain and gain["p_holm"],
         "technique": row["technique"] and safe(row["technique"]),
+        "id": safe(row["id"]),
     }
     cells |= {f"metric_{name}": row["metrics"][name]["value"] if name in row["metrics"] else DASH for name in results.metrics if row["metrics"]}
     cells |= {f"setting_{name}": safe(setting(row["hyperparameters"][name])) for name in varied if name in row["hyperparameters"]}
@@ -78,7 +80,7 @@ def failures(results: Results) -> dict[str, Any] | None:
     failed = [row for row in results.rows if row["status"] in ("failed", "stopped")]
     if not failed:
         return None
-    data = {safe(row["id"]): {"reason": safe(row["reason"] or "no reason was given")} for row in failed}
+    data = {results.labels[row["id"]]: {"reason": safe(row["reason"] or "no reason was given")} for row in failed}
     headers = {"reason": {"title": "Reason", "description": "What ended the training", "scale": False}}
     return section(
         "failures",
@@ -118,7 +120,7 @@ def trial_resources(results: Results) -> dict[str, Any]:
             "steps": outcome.get("steps"),
         }
         cells |= {"trained": (outcome.get("trainable_parameters") or 0) / 1e6, "loss": outcome.get("validation_loss")}
-        data[safe(trial.id)] = {name: cell for name, cell in cells.items() if cell is not None}
+        data[results.labels[trial.id]] = {name: cell for name, cell in cells.items() if cell is not None}
     return section(
         "trial_resources", "What each trial cost", "Time, memory and speed of every training.", "table", data, headers=headers, pconfig=table_config("Trial")
     )

@@ -90,7 +90,7 @@ def _how_sure(results: Results) -> str:
     if gate["min_detectable"]:
         text += f"With this many records, a gain below about {number(gate['min_detectable'])} would probably go unnoticed. "
     if winner["tied_with"]:
-        tied = ", ".join(f'<span class="lf-id">{safe(name)}</span>' for name in winner["tied_with"])
+        tied = ", ".join(f'<span class="lf-id">{results.labels[name]}</span>' for name in winner["tied_with"])
         text += f"Among the next best, these could as well have won: {tied}."
     elif winner["runner_up"]:
         text += "It is also clearly better than the trials that come next."

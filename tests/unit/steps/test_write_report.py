@@ -61,7 +61,7 @@ def test_multiqc_makes_a_page_of_them_in_strict_mode(report: Report) -> None:
     places = [page.index(f'<h2 class="mb-0" id="{name}">') for name in ALL_SECTIONS]
     assert places == sorted(places)
     assert "Rules &amp; answers" in page
-    assert "owner&#47;other-base" in page
+    assert "base owner&#47;other" in page
     assert "Cleared for release" in page
     assert "Software Versions" in page
     assert str(report.folder) not in page
@@ -170,17 +170,33 @@ def test_the_leaderboard_has_every_row_with_its_role(report: Report) -> None:
     report.grid()
     section = report.write()["leaderboard"]
     assert [(name, row["role"]) for name, row in section["data"].items()] == [
-        ("lora-0.0002-r16", "winner"),
-        ("lora-0.0002-r8", "trial"),
-        ("lora-0.0001-r16", "trial"),
-        ("lora-0.0001-r8", "trial"),
-        ("tiny-base", "base"),
-        ("broken", "failed"),
+        ("lora lr0.0002 r16", "winner"),
+        ("lora lr0.0002 r8", "trial"),
+        ("lora lr0.0001 r16", "trial"),
+        ("lora lr0.0001 r8", "trial"),
+        ("base model", "base"),
+        ("lora lr0.01 r8", "failed"),
     ]
     measures = ["metric_rouge_l", "metric_chrf", "metric_perplexity"]
-    assert list(section["headers"]) == ["rank", "role", "gain", "interval", "luck", *measures, "setting_learning_rate", "setting_lora_r", "technique"]
-    assert section["data"]["lora-0.0002-r16"]["setting_learning_rate"] == "0.0002"
-    assert "gain" not in section["data"]["tiny-base"]
+    assert list(section["headers"]) == ["rank", "role", "gain", "interval", "luck", *measures, "setting_learning_rate", "setting_lora_r", "technique", "id"]
+    assert section["data"]["lora lr0.0002 r16"]["setting_learning_rate"] == "0.0002"
+    assert section["data"]["lora lr0.0002 r16"]["id"] == "lora-0.0002-r16"
+    assert "gain" not in section["data"]["base model"]
+
+
+def test_models_are_called_by_what_sets_them_apart(report: Report) -> None:
+    for model in ("owner/small", "owner/large"):
+        report.evaluate(f"base-{model}", 0.3, kind="base", model=model)
+    report.train("small-lora-1f3a", 0.4, model="owner/small", seed=1)
+    report.train("small-lora-20bc", 0.5, model="owner/small", seed=2)
+    report.train("large-dora-77aa", 0.6, model="owner/large", technique="dora")
+    report.train("large-dora-81cd", 0.7, model="owner/large", technique="dora")  # in what is no hyperparameter, as its data
+    names = ["owner/large dora seed42 81cd", "owner/large dora seed42 77aa", "owner/small lora seed2", "owner/small lora seed1"]
+    sections = report.write()
+    assert list(sections["leaderboard"]["data"])[:4] == [safe(name) for name in names]
+    assert set(sections["leaderboard"]["data"]) >= {safe("base owner/small"), safe("base owner/large")}
+    assert set(sections["loss_curves"]["pconfig"]["colors"]) == {safe(name) for name in names} == set(sections["trial_resources"]["data"])
+    assert all(safe(name) in sections["intervals"]["data"] for name in names)
 
 
 def test_the_heatmap_averages_seeds_and_orders_numbers_by_value(report: Report) -> None:
@@ -200,9 +216,9 @@ def test_learning_curves_are_thinned_out_and_keep_the_validation_loss(report: Re
     report.evaluate("tiny-base", 0.3, kind="base")
     report.train("long", 0.4, steps=1000)
     validation, training = report.write()["loss_curves"]["data"]
-    assert len(training["long"]) <= 120
-    assert training["long"][-1][0] == 1.0
-    assert len(validation["long"]) == 100
+    assert len(training["lora"]) <= 120
+    assert training["lora"][-1][0] == 1.0
+    assert len(validation["lora"]) == 100
 
 
 def test_time_by_step_sums_tasks_and_takes_the_largest_memory(report: Report) -> None:
@@ -235,7 +251,7 @@ def test_plan_and_fact(report: Report) -> None:
     assert "plan_and_fact" not in report.write(), "without a plan there is nothing to compare"
     report.receipts.append(planned("cached", good=0.25, broken=0.25, again=0, cached=1))
     section = report.write()["plan_and_fact"]
-    good, again = section["data"]["good"], section["data"]["again"]
+    good, again = section["data"]["lora good"], section["data"]["lora again"]
     assert (good["planned_minutes"], good["minutes"]) == (15, 30)
     assert (good["planned_cost"], good["cost"]) == (1.5, 3.0)
     assert (good["planned_tokens"], good["tokens"]) == (50, 40.96)
@@ -266,9 +282,9 @@ def test_a_grid_of_classifiers(report: Report) -> None:
     sections = report.write()
     assert list(sections) == ALL_SECTIONS
     board = sections["leaderboard"]["data"]
-    assert (board["head-1"]["role"], board["head-1"]["metric_accuracy"], board["head-1"]["metric_perplexity"]) == ("winner", 0.75, DASH)
-    assert board["tiny-base"]["metric_perplexity"] == pytest.approx(7.389, abs=1e-3)
-    assert "metric_perplexity" not in board["broken"]
+    assert (board["lora lr0.0001"]["role"], board["lora lr0.0001"]["metric_accuracy"], board["lora lr0.0001"]["metric_perplexity"]) == ("winner", 0.75, DASH)
+    assert board["base model"]["metric_perplexity"] == pytest.approx(7.389, abs=1e-3)
+    assert "metric_perplexity" not in board["lora lr0.0002"]
     page = report.multiqc()
     assert "Accuracy, base → tuned" in page
     assert "NaN" not in json.dumps(sections)
