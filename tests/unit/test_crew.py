@@ -47,11 +47,11 @@ def trials_of(lab: Lab) -> list[dict[str, Any]]:
 
 
 def test_it_is_the_training_of_one_process(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    trials = trials_of(lab)
+    trials, before = trials_of(lab), children(os.getpid())
     alone = lab.train(trials, tmp_path / "alone")
     request.getfixturevalue("shared")
     together = lab.train(trials, tmp_path / "together")
-    assert not children(os.getpid())
+    assert children(os.getpid()) == before
     for one, other in zip(alone, together, strict=True):
         for row, found in zip(history(one), history(other), strict=True):
             assert found == pytest.approx(row, rel=1e-4)
@@ -162,16 +162,16 @@ def test_processes_share_a_step_if_each_has_enough_to_do(monkeypatch: pytest.Mon
 
 
 def test_a_crew_gives_the_threads_back() -> None:
-    before = torch.get_num_threads()
+    threads, before = torch.get_num_threads(), children(os.getpid())
     torch.set_num_threads(2)
     try:
         crew = Crew(print, [torch.nn.Parameter(torch.zeros(1))], 2)
         assert torch.get_num_threads() == 1
         crew.close()
         assert torch.get_num_threads() == 2
-        assert not children(os.getpid())
+        assert children(os.getpid()) == before
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def test_without_a_second_process_it_goes_on_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

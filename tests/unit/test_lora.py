@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,4 @@ def test_out_of_memory_goes_on_with_less(lab: Lab, tmp_path: Path, monkeypatch: 
     child = Child(lambda: lab.train(trials, tmp_path / "never"))
     with child.output:
         assert "out of memory" in child.output.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 75, "the next attempt gets more"
