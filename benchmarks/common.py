@@ -92,8 +92,9 @@ def _run(job: Job, threads: int) -> Usage:
 
 
 def step(name: str, *arguments: Any, settings: dict[str, Any], log: Path) -> Job:
-    """A step of the pipeline as it is called there, with the huge pages of nextflow.config."""
-    return Job([BIN / f"{name}.py", *arguments], settings, log / f"{name}.log", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
+    """A step of the pipeline as it is called there, with what nextflow.config says of memory."""
+    environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128"}
+    return Job([BIN / f"{name}.py", *arguments], settings, log / f"{name}.log", environment)
 
 
 def fetch_model(cache: Path, template: str | None = None) -> Path:

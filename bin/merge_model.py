@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-PROMPTS = 16  # each read by both models in float32, which on CPU is most of this step's time
+PROMPTS = 8  # each read by both models in float32, which on CPU is most of this step's time
 LONGEST = 256  # tokens of a prompt that are read
 COMPARED = 32  # last tokens whose logits are compared: those of all would take gigabytes with a vocabulary of 128,000
 
