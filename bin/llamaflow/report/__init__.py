@@ -81,17 +81,18 @@ class Results:
     @functools.cached_property
     def labels(self) -> dict[str, str]:
         """Safe names for the models by their ids, of what sets them apart in this run: ids, which are for all runs, are too long for a table."""
-        labels = {row["id"]: self._label(row) for row in self.rows}
+        varied, several = self.varied(), len({row["model"] for row in self.rows}) > 1
+        labels = {row["id"]: _label(row, varied, several) for row in self.rows}
         times = Counter(labels.values())
         return {name: safe(label if times[label] == 1 else f"{label} {name.rpartition('-')[2]}") for name, label in labels.items()}
 
-    def _label(self, row: Mapping[str, Any]) -> str:
-        model = [row["model"]] if len({row["model"] for row in self.rows}) > 1 else []
-        if row["kind"] == "base":
-            return " ".join(["base", *(model or ["model"])])
-        return " ".join(
-            [*model, row["technique"], *(short_setting(name, row["hyperparameters"][name]) for name in self.varied() if name in row["hyperparameters"])]
-        )
+
+def _label(row: Mapping[str, Any], varied: Sequence[str], several: bool) -> str:
+    model = [row["model"]] if several else []
+    if row["kind"] == "base":
+        return " ".join(["base", *(model or ["model"])])
+    values = row["hyperparameters"]
+    return " ".join([*model, row["technique"], *(short_setting(name, values[name]) for name in varied if name in values)])
 
 
 def section(name: str, title: str, description: str, plot_type: str, data: Any, **more: Any) -> dict[str, Any]:
