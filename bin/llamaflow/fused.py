@@ -56,7 +56,7 @@ def quicken(model: nn.Module) -> list[nn.Module]:
     for module in model.modules():
         if hasattr(module, "variance_epsilon"):
             weight, forward = module.weight, _norm
-        elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
+        elif all(hasattr(getattr(module, name, None), "weight") for name in ("gate_proj", "up_proj", "down_proj")):
             weight, forward = module.gate_proj.weight, _gated
         else:
             continue
@@ -76,7 +76,9 @@ def _gated(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _is_the_same(module: nn.Module, forward: Callable[..., torch.Tensor], weight: torch.Tensor) -> bool:
     """Some architectures add 1 to a norm's weight, round elsewhere or have another activation: only what gives the same to the last bit is replaced."""
-    probe = torch.linspace(-3, 5, weight.shape[-1], dtype=weight.dtype, device=weight.device)[None]
-    with torch.no_grad():
-        same: bool = torch.equal(module(probe), forward(probe))
-    return same
+    probe = torch.linspace(-3, 5, weight.shape[-1], dtype=weight.dtype, device=weight.device)[None, None]
+    try:
+        with torch.no_grad():
+            return bool(torch.equal(module(probe), forward(probe)))
+    except (TypeError, ValueError, RuntimeError):  # it wants something else than one tensor
+        return False

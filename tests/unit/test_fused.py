@@ -40,6 +40,20 @@ def test_other_kinds_and_trained_norms_are_left_alone() -> None:
     assert not quicken(nn.ModuleList(others))
 
 
+class Routed(LlamaMLP):
+    """As experts are, which want to be told their tokens."""
+
+    def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(x[tokens])
+
+
+def test_what_is_called_otherwise_is_left_alone() -> None:
+    assert not quicken(gated_of(Routed, LlamaConfig, torch.float32))
+    clipped = gated_of(LlamaMLP, LlamaConfig, torch.float32)
+    clipped.gate_proj = nn.Sequential(clipped.gate_proj, nn.Hardtanh())  # no weight of its own
+    assert not quicken(clipped)
+
+
 def test_a_gated_layer_keeps_three_tensors_of_its_width() -> None:
     """Those that its own products need, not the activation that can be computed again."""
     layer, kept = gated_of(LlamaMLP, LlamaConfig, torch.float32), set[int]()

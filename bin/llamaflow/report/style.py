@@ -20,10 +20,10 @@ h1#page_title { display: none; }
 .lf-pill { display: inline-block; background: var(--lf-tone); color: #fff; border-radius: 999px; padding: .15rem .8rem; font-size: .8rem; font-weight: 650; letter-spacing: .02em; }
 .lf-headline { font-size: 1.5rem; font-weight: 650; line-height: 1.3; margin: .7rem 0 .5rem; letter-spacing: -.01em; }
 .lf-verdict p { margin: 0 0 .5rem; max-width: 60rem; }
-.lf-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(172px, 1fr)); gap: .8rem; margin-top: 1.1rem; }
+.lf-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: .8rem; margin-top: 1.1rem; }
 .lf-card { background: var(--bs-body-bg, #fff); border: 1px solid var(--lf-line); border-radius: 8px; padding: .7rem .85rem; }
 .lf-card .lf-label { color: var(--lf-muted); font-size: .8rem; }
-.lf-card .lf-figure { font-size: 1.3rem; font-weight: 650; letter-spacing: -.02em; line-height: 1.35; white-space: nowrap; }
+.lf-card .lf-figure { font-size: 1.15rem; font-weight: 650; letter-spacing: -.02em; line-height: 1.35; white-space: nowrap; }
 .lf-card .lf-note { color: var(--lf-muted); font-size: .8rem; line-height: 1.35; }
 .lf-chip { display: inline-block; border: 1px solid var(--lf-line); border-radius: 6px; padding: .05rem .5rem; margin: 0 .3rem .3rem 0; font-size: .82rem; background: var(--bs-body-bg, #fff); }
 .lf-id { font-family: var(--bs-font-monospace, monospace); font-size: .9em; overflow-wrap: anywhere; }
