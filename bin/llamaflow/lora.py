@@ -50,7 +50,7 @@ class LoraPack:
         self.names = {trial.trial_id: f"trial{number}" for number, trial in enumerate(trials)}
         self.shares: Sequence[Share] = ()
         self.model: Any = base
-        self.forks = not trials[0].quantization_bit  # bitsandbytes has threads of its own, which a fork lacks
+        self.forks = device() == "cpu" and not trials[0].quantization_bit  # bitsandbytes has threads of its own, which a fork lacks
         self.starts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for trial in trials:
             self._add(base, trial)
@@ -72,7 +72,7 @@ class LoraPack:
         if trial.technique in INITIAL:
             torch.manual_seed(seed)
             self.starts[trial.trial_id] = [start_from_base(layer, name, INITIAL[trial.technique]) for layer in self._adapted_layers()]
-        if self.forks and device() == "cpu":
+        if self.forks:
             # one trial after the other: the next one takes the memory that this one leaves
             share_with_forks(list(self.parameters(trial).values()))
 

@@ -161,7 +161,7 @@ def processes_for(trainable: Trainable, learners: Sequence[Learner]) -> int:
     threads, lengths = torch.get_num_threads(), learners[0].train.lengths
     tokens = sum(learner.examples_per_step for learner in learners) * lengths.mean()
     fits = tokens >= threads * EACH and lengths.max() * threads <= TOKENS_TOGETHER
-    return threads if trainable.forks and fits and device() == "cpu" and sys.platform == "linux" else 1
+    return threads if trainable.forks and fits and sys.platform == "linux" else 1
 
 
 def divided(owned: Sequence[Owned], shares: int) -> list[list[Owned]]:
