@@ -50,7 +50,7 @@ def test_an_adapter_merges(merge: Merge, lab: Lab, tmp_path: Path, technique: st
     assert parity["passed"] is True
     assert parity["relative_difference"] < 1e-3
     assert parity["greedy_agreement"] == parity["first_token_agreement"] == 1
-    assert parity["prompts"] == 10
+    assert parity["prompts"] == 8
     merged = tmp_path / "merged"
     assert weights_of(merged).keys() == weights_of(lab.model).keys()
     assert not same_weights(merged, lab.model)
@@ -124,7 +124,7 @@ def test_texts_are_compared_by_their_beginnings(merge: Merge, tmp_path: Path) ->
         return merge(trial, dataset=tmp_path)
 
     parity = compared("")
-    assert parity["prompts"] == 16
+    assert parity["prompts"] == 8
     assert compared("Or is it not?") == parity
 
 
@@ -138,7 +138,7 @@ def test_a_head_is_merged_and_used_as_its_card_says(merge: Merge, lab: Lab, tmp_
     records = [preference("Yes.", f"No {place}.", f"Is it {place}?") for place in range(20)] if reward else labelled()
     write_records(tmp_path / "data/test.parquet", records)
     parity = merge(trial, dataset=tmp_path / "data")
-    assert (parity["passed"], parity["greedy_agreement"], parity["prompts"]) == (True, 1, 16 if reward else 12)
+    assert (parity["passed"], parity["greedy_agreement"], parity["prompts"]) == (True, 1, 8)
     assert parity["relative_difference"] < 1e-3
     assert parity["logit_spread"] > 0.01
     assert not [name for name in weights_of(merged) if "lora" in name or "modules_to_save" in name or "lm_head" in name]
