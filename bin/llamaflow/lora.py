@@ -52,10 +52,11 @@ class LoraPack:
         self.model: Any = base
         self.forks = device() == "cpu" and not trials[0].quantization_bit  # bitsandbytes has threads of its own, which a fork lacks
         self.starts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        # before there are adapters: their dropout would make every probe another
+        self.fused = quicken(base) if device() == "cpu" else []
         for trial in trials:
             self._add(base, trial)
         self.model.set_requires_grad(list(self.names.values()))
-        self.fused = quicken(self.model) if device() == "cpu" else []
         self.layers = self._adapted_layers()
         self.dropouts = {trial.trial_id: (trial.hyperparameters["lora_dropout"], trial.hyperparameters["seed"]) for trial in trials}
         for number, layer in enumerate(self.layers):

@@ -123,6 +123,16 @@ def test_a_start_from_the_bases_weights_leaves_the_base_whole(lab: Lab, techniqu
     assert (config["r"], config["init_lora_weights"]) == (8, True)
 
 
+@pytest.mark.parametrize("technique", ["lora", "pissa"])
+def test_gated_layers_and_norms_are_one_operation_until_the_pack_is_closed(lab: Lab, technique: str) -> None:
+    (trial,) = [Trial.model_validate(values) for values in lab.trials(techniques=technique, lora_dropout=0.1)]
+    base = load_base(lab.model, trial)
+    with prepared(base, lab.model, [trial]):
+        replaced = {type(module).__name__ for module in base.modules() if "forward" in vars(module)}
+        assert {"LlamaMLP", "LlamaRMSNorm"} <= replaced
+    assert not [module for module in base.modules() if "forward" in vars(module)]
+
+
 def test_adapters_meet_only_their_own_rows(lab: Lab) -> None:
     """The other trials' gradients do not change by a bit when one adapter holds nonsense."""
     one, other = (Trial.model_validate(trial) for trial in lab.trials(lora_r="4,8"))

@@ -29,8 +29,9 @@ def loss_curves(results: Results) -> dict[str, Any] | None:
     shown = {name: series for name, series in curves.items() if series}
     if not shown:
         return None
-    colours = {name: CURVE_COLOURS[place % len(CURVE_COLOURS)] for place, name in enumerate(training)} | {
-        results.labels.get(results.winner["trial_id"]): WINNER
+    colours = {
+        results.labels[trial.id]: WINNER if trial.id == results.winner["trial_id"] else CURVE_COLOURS[place % len(CURVE_COLOURS)]
+        for place, trial in enumerate(results.ranked_trials())
     }
     labels = [{"name": name, "ylab": name} for name in shown]
     text = (
